@@ -24,6 +24,7 @@ from bot.archive.verdict import as_rows, lines_of
 from bot.archive.verify import Verdict, verify
 from bot.archive.walk import Walk, came
 from dydx_conn import (
+    BadAnswer,
     BadRequest,
     ConnError,
     Frame,
@@ -335,6 +336,16 @@ def test_a_row_that_cannot_be_read_is_requested_again_and_then_reported() -> Non
 
     assert whats(verdict) == {"unreadable", "differs", "still"}
     assert sum("ETH-USD" in row and "/trades/" in row for row in past.requests) == 3 + 2
+
+
+def test_a_fetch_that_ends_names_what_was_wrong_and_not_that_it_waited() -> None:
+    """After some failures nothing is requested for a while: that is no reason by itself."""
+
+    def busy(n: int, _: str, __: Json) -> bytes | None:
+        return b"<html>" if n > 3 else None
+
+    with pytest.raises(BadAnswer, match="JSON"):
+        asyncio.run(fetched(Past(1), fault=busy))
 
 
 def test_an_answer_about_another_market_ends_the_fetch() -> None:

@@ -13,6 +13,7 @@ from bot.__main__ import main
 from bot.backtest import playing
 from bot.backtest.command import Backtest
 from bot.backtest.figures import Figures, RunFigures, hourly_returns, ratios_of
+from bot.backtest.files import write_trades
 from bot.backtest.joined import joined, joined_curve, joined_markets
 from bot.backtest.playing import Outcome, Span, Watch
 from bot.backtest.shown import lasted, print_backtest
@@ -169,6 +170,29 @@ def test_a_strategy_that_raises_ends_alone(
     assert "raises.py on short: expected mine to decide with Decisions, got ValueError" in printed
     assert "raises… STOPPED short" in " ".join(printed.split())
     assert "\nrank: profit" in printed
+
+
+def test_trades_that_cannot_be_written_cost_nothing_else(tmp_path: Path) -> None:
+    """A full disk after an hour's run: its figures are printed, and no half file is left."""
+    path = tmp_path / "gone" / "trades.csv"
+
+    assert write_trades(str(path), []) == (
+        f"expected to write 0 trades to {path}, got no such file or directory"
+    )
+
+
+def test_what_a_strategy_prints_is_no_part_of_the_report(
+    short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever reads JSON gets JSON; what is printed goes to stderr, as it is loaded, too."""
+    (tmp_path / "prints.py").write_text(f'print("aloud")\n{RAISES}')
+    monkeypatch.chdir(tmp_path)
+
+    code = main(["backtest", "prints.py", str(short), "--json"])
+    printed = capsys.readouterr()
+
+    assert json.loads(printed.out)["strategies"][0]["strategy"] == "prints.py"
+    assert (code, "aloud" in printed.err) == (1, True)
 
 
 def test_a_damaged_recording_is_played_and_the_damage_is_named(

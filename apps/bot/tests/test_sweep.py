@@ -134,6 +134,7 @@ def test_steps_are_exact(grid):
         ("policy.max_leverage: [1, 2, 1]", "1:29", "expected each value once, got 1 again"),
         ("policy.max_leverage: {low: 1}", "1", "expected low and high, got no high"),
         ("policy.max_leverage: {low: 1, high: x}", "1", "expected a number as high, got 'x'"),
+        ("policy.max_leverage: {low: 1, high: .inf}", "1", r"a number up to 1e\+15 as high"),
         ("policy.max_leverage: {low: 2, high: 1}", "1", "expected low < high, got 2 and 1"),
         ("policy.max_leverage: {low: 1, high: 2, step: 0}", "1", "expected a step above 0"),
         ("policy.max_leverage: {low: 1, high: 2, log: 3}", "1", "expected log to be true"),
@@ -168,6 +169,12 @@ def test_a_grid_beyond_all_patience_is_refused(grid):
     text = "deposit: {low: 1, high: 1000, step: 1}\npolicy.max_leverage: {low: 1, high: 2, step: 0.001}"
     with pytest.raises(ConnError, match="expected at most 100,000 combinations, got 1,001,000"):
         Listed(read_grid(grid(text)))
+
+
+def test_a_grid_without_end_is_refused_before_any_of_it_is_made(grid):
+    """Steps that are too small by mistake take no time, and no memory."""
+    with pytest.raises(ConnError, match=r"expected at most 100,000 combinations, got 1\.0e\+300"):
+        Listed(read_grid(grid("policy.max_leverage: {low: 1, high: 2, step: 1.0e-300}")))
 
 
 # === Variants ===
@@ -520,6 +527,17 @@ def test_results_that_cannot_be_read_are_made_again(tmp_path):
     assert [key.config for key in found] == ["a", "b"]
     assert torn == 2
     assert path.read_bytes().count(b"\n") == 4
+
+
+def test_a_result_that_was_edited_is_made_again(tmp_path):
+    """Each line has its sum: no figure but the one that was found ranks."""
+    with Results(tmp_path) as results:
+        results.add([outcome("a", profit=1.0), outcome("b", profit=2.0)])
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"profit":2.0', b'"profit":9.0'))
+
+    with Results(tmp_path) as again:
+        assert ([key.config for key in again.found], again.torn) == (["a"], 1)
 
 
 def test_one_sweep_at_a_time_writes_to_a_folder(tmp_path):

@@ -246,12 +246,28 @@ def test_blocks_go_on_where_nothing_happens() -> None:
 
 def test_without_heights_they_are_reckoned_from_the_day_of_the_fetch() -> None:
     """Candles alone name no block: orders are dated by some height all the same."""
-    frames = played(candles_page(0, candle(0), candle(60)), kinds=("candles",))
+    pages = candles_page(0, candle(0), candle(60)), candles_page(3600)
+    frames = played(*pages, kinds=("candles",))
 
     heights = [contents(x)[0].block[0] for x in of_channel(frames, "v4_block_height")]
     assert heights[0] == 100
     assert all(a <= b for a, b in pairwise(heights))
     assert len({*heights}) == 4
+
+
+def test_where_candles_are_all_a_block_follows_those_of_an_end() -> None:
+    """At once and of the same height: then all are known, and what waits has waited no longer."""
+    frames = played(
+        candles_page(0, candle(0)), candles_page(0, candle(0, "5MINS")), kinds=("candles",)
+    )
+
+    after = [y for x, y in pairwise(frames) if x.channel == "v4_candles"]
+    before = [x for x, y in pairwise(frames) if y.channel == "v4_candles"]
+    (_, first), (_, last) = (contents(x)[0].block for x in (before[0], after[0]))
+    assert [x.channel for x in after] == ["v4_block_height"] * 2
+    assert [(x.at - SINCE) // SECOND for x in after] == [60, 300]
+    assert (last - first) // SECOND == 10
+    assert contents(before[0])[0].block[0] == contents(after[0])[0].block[0]
 
 
 LOST: list[tuple[str, Callable[[], Frame], str]] = [
@@ -283,14 +299,36 @@ def test_what_cannot_be_read_is_a_gap_and_the_rest_is_played(
 
 
 def test_a_window_out_of_order_is_a_gap_and_not_played() -> None:
-    """Its rows are of the past of what was played: time never goes back."""
+    """Its rows are of the past of what was played, and missing where they should have been."""
     odd = page(0, "/v4/trades/perpetualMarket/BTC-USD", "{}")
     odd = Frame(1, 1, 1, "rest", "http", "{}", "200", odd.channel, "yesterday")
 
     frames = played(trades_page(3600, trade(3601, 9)), trades_page(0, trade(1, 1)), odd)
 
     assert ids(frames) == [trade(3601, 9)["id"]]
-    assert sum(frame.kind == "gap" for frame in frames) == 2
+    assert sum(frame.kind == "gap" for frame in frames) == 3
+
+
+def test_time_ends_where_pages_end_whatever_the_header_says() -> None:
+    """A file that was cut off is no market in which nothing happens."""
+    frames = played(trades_page(0, trade(1, 1)), hours=24 * 365 * 100)
+
+    assert frames[-1].kind == "gap"
+    assert frames[-1].text.endswith("got the end")
+    assert frames[-1].at < SINCE + 3600 * SECOND
+
+
+@pytest.mark.parametrize("start_s", [-3600, 7200])
+def test_a_window_outside_of_the_span_is_a_gap_and_not_played(start_s: int) -> None:
+    """A page whose time is wrong takes no time with it."""
+    good = trades_page(0, trade(1, 1)), trades_page(3600)
+
+    frames = played(*good, trades_page(start_s, trade(start_s + 1, 2)))
+
+    assert [frame.text[:35] for frame in frames if frame.kind == "gap"] == [
+        "expected a window of the span of th"
+    ]
+    assert ids(frames) == [trade(1, 1)["id"]]
 
 
 def test_a_window_that_is_missing_is_a_gap_where_it_would_begin() -> None:
@@ -298,7 +336,7 @@ def test_a_window_that_is_missing_is_a_gap_where_it_would_begin() -> None:
     frames = played(trades_page(0, trade(1, 1)), trades_page(7200, trade(7201, 9)), hours=3)
 
     (gap,) = [frame for frame in frames if frame.kind == "gap"]
-    assert "expected the window after" in gap.text
+    assert "expected the window of" in gap.text
     assert SINCE < gap.at <= SINCE + 7200 * SECOND
     assert len(ids(frames)) == 2
 
@@ -311,15 +349,20 @@ def test_markets_that_nobody_described_are_a_gap() -> None:
     assert ids(frames) == [trade(1, 1)["id"]]
 
 
-def test_a_recording_of_history_is_iterated_as_what_its_pages_stand_for(tmp_path: Path) -> None:
-    """Whoever plays a recording need not know; whoever verifies it reads its pages."""
+def written(folder: Path, *pages: Frame) -> Path:
+    """Write pages, behind what describes a market, to a file."""
     header = Header(network="t", rest="http://x", ws="", client="", source="s", history=history())
-    path = tmp_path / "past.jsonl.zst"
+    path = folder / "past.jsonl.zst"
     writer = RecordingWriter(path, header)
-    for each in (*described(BTC), trades_page(0, trade(1, 1))):
+    for each in (*described(BTC), *pages):
         writer.write_frame(each)
     writer.close()
-    recording = Recording(path)
+    return path
+
+
+def test_a_recording_of_history_is_iterated_as_what_its_pages_stand_for(tmp_path: Path) -> None:
+    """Whoever plays a recording need not know; whoever verifies it reads its pages."""
+    recording = Recording(written(tmp_path, trades_page(0, trade(1, 1))))
 
     frames, pages = [*recording], [*recording.pages()]
 
@@ -468,3 +511,25 @@ def test_what_is_played_up_to_an_instant_does_not_depend_on_what_comes_after_it(
         return [frame for frame in played(*pages, kinds=kinds) if frame.at <= until_ns]
 
     assert before(cut_s) == before(7200)
+
+
+def test_what_pages_lack_is_damage_of_the_recording(tmp_path: Path) -> None:
+    """Whoever shows what a recording came to shows that as well."""
+    path = written(tmp_path, trades_page(0, trade(1, 1, createdAt="now")))
+
+    recording = Recording(path)
+    kinds = [frame.kind for frame in recording]
+
+    assert kinds.count("gap") == len(recording.damage) == 2
+    assert "1 of 1 rows" in recording.damage[0]
+
+
+def test_pages_without_their_header_are_refused(tmp_path: Path) -> None:
+    """They were no frames of a live link: played as such nothing would happen."""
+    path = written(tmp_path, trades_page(0, trade(1, 1)))
+    whole = bytearray(path.read_bytes())
+    whole[20] ^= 255
+    path.write_bytes(whole)
+
+    with pytest.raises(RecordingError, match=r"expected the header of .*, got damage"):
+        Recording(path)

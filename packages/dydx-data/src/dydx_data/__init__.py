@@ -681,7 +681,9 @@ class ModelledBook(Book):
     `offset` counts minutes.
     """
 
-    __slots__ = ("_lots", "_made", "_market", "_places", "_step", "_terms", "_tick")
+    __slots__ = (
+        "_made", "_market", "_price_form", "_size_form", "_step", "_terms", "_tick", "_usdc",
+    )  # fmt: skip
 
     def __init__(self, market: PerpetualMarket, terms: BookTerms, fidelity: str) -> None:
         super().__init__()
@@ -689,7 +691,8 @@ class ModelledBook(Book):
         self._market, self._terms = market, terms
         tick, step = market.price(market.subticks_per_tick), market.size(market.step_base_quantums)
         self._tick, self._step = float(tick), float(step)
-        self._places, self._lots = _decimals(tick), _decimals(step)
+        self._price_form, self._size_form = f"%.{_decimals(tick)}f", f"%.{_decimals(step)}f"
+        self._usdc = [b - a for a, b in pairwise((0.0, *terms.depth_usdc))]  # of each band
 
     def forget(self) -> None:
         """Become unknown, until it is placed again."""
@@ -767,10 +770,9 @@ class ModelledBook(Book):
         return [level for level in levels if level.size]
 
     def _level(self, ticks: int, band: int) -> Level:
-        depth = self._terms.depth_usdc
-        price_text = f"{ticks * self._tick:.{self._places}f}"
-        price, usdc = float(price_text), depth[band] - (depth[band - 1] if band else 0.0)
-        size_text = f"{int(usdc / price / self._step) * self._step:.{self._lots}f}"
+        step, price_text = self._step, self._price_form % (ticks * self._tick)
+        price = float(price_text)
+        size_text = self._size_form % (int(self._usdc[band] / price / step) * step)
         return Level(price, float(size_text), price_text, size_text, self.offset)
 
 
@@ -2157,7 +2159,9 @@ class Chain:
 class MarketView:
     """Everything known of one market, as of frame `seq`; `changed` names what this frame updated.
 
-    `changed` is market, book, trades, candles, oracle, funding, status, quality or stale.
+    `changed` is market, book, trades, candles, oracle, funding, status, quality or stale; where
+    candles are all there is also bar, a candle by which orders fill and nobody decides before the
+    block shows the `book` of all, and time, nothing else.
     `live_at` is until when its `link` is known to report all of its book, or of its trades where
     no socket has a book of it. `price_missed` is set while a newer oracle price may be unreadable.
     """
@@ -3256,7 +3260,8 @@ def _model_candles(
     estimate = _estimate_of(view, 1)
     estimate.trade(bar.at_ns, bar.close)
     _estimate_oracle(view, frame, estimate)
-    return view._touch(frame, "book")
+    state._traded[view.ticker] = view
+    return view._touch(frame, "bar")
 
 
 def _rows_of(updates: list[Any]) -> Iterator[CandleFields]:
@@ -3306,11 +3311,18 @@ def _estimate_oracle(view: MarketView, frame: Frame, estimate: OracleEstimate) -
 
 
 def _touch_past(state: DataState, frame: Frame) -> _Touched:
-    """Show at a block the books of what was traded in the one before, and all now and then."""
+    """Show at a block the books of what was traded in the one before, and all now and then.
+
+    Between two candles, where they are all there is, time alone passes, in one market for all.
+    """
     traded, state._traded = state._traded, {}
     if frame.at - state._shown_at >= _SHOWN_NS:
         state._shown_at = frame.at
-        traded = {name: view for name, view in state.views.items() if view.book.modelled}
+        modelled = {name: view for name, view in state.views.items() if view.book.modelled}
+        by_trades = {x: view for x, view in modelled.items() if view.book.fidelity == "trades"}
+        if modelled and not (traded or by_trades):
+            return next(iter(modelled.values()))._touch(frame, "time")
+        traded = by_trades or traded
     return [touched for view in traded.values() for touched in view._touch(frame, "book")]
 
 

@@ -1997,7 +1997,7 @@ ALL: Final[tuple[Callable[[], Engine], ...]] = (
 )
 
 # Counts of trouble and a market's parameters emit no scores.
-_SILENT: Final = frozenset(["quality", "market"])
+_SILENT: Final = frozenset(["quality", "market", "bar", "time"])
 
 
 class _State(msgspec.Struct, frozen=True, kw_only=True):

@@ -1802,9 +1802,10 @@ class Reversion(_Watcher[_Strayed, ReversionSettings]):
     the round trip costs. Leaves when x is back to `exit_share`, after `holding_s`, or when x has
     grown to `stop_share`.
 
-    Must not trade: before `warm_up_s`; where distances do not halve in time (a walk, a trend, a
-    crash); where the book does not fill its size; while entries are stopped; after a loss, for
-    `rest_s`. Costs: two taker's fees and both sides of the book, walked for its size.
+    Must not trade: before `warm_up_s`; on candles alone, which do not say what was paid within a
+    minute; where distances do not halve in time (a walk, a trend, a crash); where the book does not
+    fill its size; while entries are stopped; after a loss, for `rest_s`. Costs: two
+    taker's fees and both sides of the book, walked for its size.
     """
 
     name: ClassVar[str] = "reversion"
@@ -1826,6 +1827,8 @@ class Reversion(_Watcher[_Strayed, ReversionSettings]):
     def _enter(self, market: _Strayed, scored: Scored, usdc: float) -> Decision | str:
         settings, back = self.settings, market.back
         seen = (scored.at - back.since) / 1e9 if back.since else 0.0
+        if scored.view.book.fidelity == "candles":
+            return "candles do not say what was paid within a minute: it needs trades"
         if seen < settings.warm_up_s or not back.deviation:
             return (
                 f"{seen:.0f} s of distances to the volume-weighted price < {settings.warm_up_s:g} s"

@@ -11,8 +11,9 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from dydx_conn import ConnError, Recording
@@ -23,12 +24,15 @@ from bot.backtest.files import require_parquet, write_trades
 from bot.backtest.further import further_lines
 from bot.backtest.joined import CARRIED, joined, joined_markets
 from bot.backtest.judged import INTERVALS, Judged, judged
-from bot.backtest.playing import Outcome, Played, Span, played
+from bot.backtest.playing import Job, Outcome, Played, Span, job_of, played
 from bot.backtest.sides import sides_of
 from bot.backtest.words import Variant, classified, recordings_of, variants_of
 from bot.history.when import moment
 from bot.outlet import as_lines, behind
 from bot.progress import Progress
+
+if TYPE_CHECKING:
+    from bot.backtest.walking import Walk
 
 SCHEMA: Final = "bot.backtest/1"
 _INTERRUPTED: Final = 130
@@ -66,18 +70,60 @@ def backtest(arguments: argparse.Namespace) -> int:
     span = span_of(arguments)
     if arguments.trades:
         require_parquet(arguments.trades)  # refused before the run, not after it
+    if arguments.train or arguments.test:
+        return _walked(arguments, variants, recordings, span)
     page_of = pages_of(arguments.report_html, len(recordings) * len(variants))
     runs = played_all(recordings, variants, span, page_of)
     outcomes = [run.outcome for run in runs]
+    trouble = ""
     if arguments.trades:
-        write_trades(arguments.trades, [row for one in outcomes for row in one.trades])
+        rows = [row for one in outcomes for row in one.trades]
+        if trouble := write_trades(arguments.trades, rows):
+            print(f"bot: warning: {trouble}", file=sys.stderr)
     _print(arguments, runs, span)
     if not arguments.json:
         typed = found.recordings or ["quickstart"]
         print(as_lines(further_lines(arguments, variants, typed, outcomes)))
     if not all(one.complete for one in outcomes):
         return _INTERRUPTED
-    return int(any(one.failure or one.trouble for one in outcomes))
+    return int(bool(trouble) or any(one.failure or one.trouble for one in outcomes))
+
+
+def _walked(
+    arguments: argparse.Namespace,
+    variants: Sequence[Variant],
+    recordings: Sequence[Recording],
+    span: Span,
+) -> int:
+    from bot.backtest.walking import Walking, plan_of
+
+    if arguments.journal or arguments.report_html:
+        raise ConnError("expected --train alone, or --journal and --report-html, got both")
+
+    def jobs_of(recording: Recording) -> list[Job]:
+        return [job_of(variant, recording) for variant in variants]
+
+    plan = plan_of(arguments, span)
+    with Progress("folds", 0) as progress:
+        walking = Walking(plan, jobs_of, progress)
+        walk = walking.walk(recordings)
+    if arguments.trades:
+        write_trades(arguments.trades, [row for one in walking.outcomes for row in one.trades])
+    print_walked(walk, as_json=arguments.json)
+    if not walk.complete:
+        return _INTERRUPTED
+    return int(any(fold.failure for fold in walk.folds))
+
+
+def print_walked(walk: "Walk", *, as_json: bool) -> None:
+    """Print a walk, for people or for a program."""
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(walk), indent=1).decode())
+        return
+    from bot.backtest.walk_shown import print_walk
+
+    sys.stdout.flush()
+    print_walk(walk, behind(sys.stdout))
 
 
 def _compared(arguments: argparse.Namespace) -> int:
@@ -123,7 +169,8 @@ def played_all(
 ) -> list[Played]:
     """Return what each variant came to on each recording; all up to where somebody ended it."""
     runs: list[Played] = []
-    with Progress("frames", 0) as progress:
+    # What a strategy of the user's own prints is no part of the report, and no JSON.
+    with Progress("frames", 0) as progress, redirect_stdout(sys.stderr):
         for recording in recordings:
             runs += played(recording, variants, span, progress, page_of)
             if not runs[-1].outcome.complete:

@@ -130,7 +130,8 @@ def played(
     jobs = [job_of(variant, recording) for variant in variants]
     # What is written down of a run is gathered as it goes on, of each by itself.
     if len(jobs) > 1 and page_of is None and not jobs[0].arguments.journal:
-        yield from _together(jobs, source, progress)
+        what = f"{len(jobs)} strategies on {source.name}, seconds"
+        yield from played_together(jobs, source, progress, what)
         return
     for job in jobs:
         found = _alone(job, source, progress, page_of)
@@ -139,11 +140,16 @@ def played(
             return
 
 
-def _together(jobs: Sequence["Job"], source: "Source", progress: Progress) -> Iterator[Played]:
-    """Play a recording once for all; each comes to what it would alone."""
+def played_together(
+    jobs: Sequence["Job"], source: "Source", progress: Progress, what: str
+) -> Iterator[Played]:
+    """Play a recording once for all; each comes to what it would alone.
+
+    `what` says beside the bar of what it counts the seconds.
+    """
     front, errors = Front([job.options for job in jobs], source.span.since), list[Exception]()
     seen, complete = _Seen(source, front.bots), True
-    progress.begin(f"{len(jobs)} strategies on {source.name}, seconds", source.seconds)
+    progress.begin(what, source.seconds)
     frames = source.frames([source.counting(progress), *seen.notes], lambda: bool(front.running))
     try:
         with seldom_stopped(), watched([bot.supervisor for bot in front.bots]):

@@ -28,6 +28,28 @@ from bot.parsing import (
     whole,
 )
 
+WALK: Final = (
+    option(
+        "--train",
+        type=duration,
+        metavar="TIME",
+        help="walk forward: choose the best of so much time (30d), again and again",
+    ),
+    option(
+        "--test",
+        type=duration,
+        metavar="TIME",
+        help="judge each choice by so much time behind it (7d)",
+    ),
+    option(
+        "--warmup",
+        type=duration,
+        default="2d",
+        metavar="TIME",
+        help="how much before a span is played of a history, to warm up (default: 2d)",
+    ),
+)
+
 COMMANDS: Final[dict[str, Command]] = {
     "fetch": Command(
         "fetch the past of markets from the venue, as a recording",
@@ -195,12 +217,12 @@ COMMANDS: Final[dict[str, Command]] = {
             ),
             option("--to", dest="until", metavar="TIME", help="end before that time"),
             FIDELITY,
+            *WALK,
             option(
-                "--warmup",
-                type=duration,
-                default="2d",
-                metavar="TIME",
-                help="how much before --from is played of a history, to warm up (default: 2d)",
+                "--objective",
+                default="profit",
+                metavar="NAME",
+                help="by what is chosen: profit (default), sharpe, sortino, calmar, max_drawdown …",
             ),
             option(
                 "--compare",
@@ -241,6 +263,7 @@ COMMANDS: Final[dict[str, Command]] = {
             ("bot backtest mine.py week.jsonl.zst --from 2026-11-20 --trades t.csv", ""),
             ("bot backtest rank chosen.yaml steady reckless sixty", "settings and profiles, too"),
             ("bot backtest rank week.jsonl.zst --fidelity candles", "fast and coarse"),
+            ("bot backtest rank reversion year.jsonl.zst --train 30d --test 7d", "walk forward"),
             ("bot backtest --compare steady reckless sixty", "where do they part, and why?"),
         ),
         "exit codes: 0 done, 1 a strategy raised, 2 it cannot be run, 130 ended by Ctrl-C: what "
@@ -291,6 +314,7 @@ COMMANDS: Final[dict[str, Command]] = {
                 help="folder of the results (default: sweep-GRID here); one that has some goes on",
             ),
             option("--seconds", type=positive, metavar="S", help="use the first S seconds alone"),
+            *WALK,
             FIDELITY,
             option(
                 "--span",
@@ -311,6 +335,7 @@ COMMANDS: Final[dict[str, Command]] = {
         (
             ("bot sweep grid.yaml quickstart", "all combinations, on all processors"),
             ("bot sweep grid.yaml week.jsonl.zst --fidelity candles", "first all of them coarsely"),
+            ("bot sweep grid.yaml year.jsonl.zst --train 30d --test 7d", "walk forward, all here"),
             ("bot sweep grid.yaml week.jsonl.zst --sampler tpe --trials 200", "by what is learnt"),
             ("bot paper --config sweep-grid/best.yaml", "trade the chosen settings on paper"),
             ("bot sweep certs certs", "several machines: once, and copy the folder to each"),

@@ -6,6 +6,7 @@ from bot.commands.command import Command
 from bot.options import (
     ACCOUNT,
     ENGINES,
+    FIDELITY,
     JSON,
     RECORDING,
     option,
@@ -42,6 +43,7 @@ COMMANDS: Final[dict[str, Command]] = {
             ),
             option("--seed", type=whole, default=0, metavar="N", help="where (default: 0)"),
             option("--seconds", type=positive, metavar="S", help="use the first S seconds alone"),
+            FIDELITY,
             *ENGINES,
             JSON,
             *ACCOUNT,
@@ -52,6 +54,7 @@ COMMANDS: Final[dict[str, Command]] = {
         (
             ("bot prove rank", "the bundled recording"),
             ("bot prove mine.py sixty --cuts 10", "your own, on another one"),
+            ("bot prove mine.py week.jsonl.zst --fidelity candles", "in memory as a whole"),
         ),
         "exit codes: 0 proved, 1 it sees the future, or decided nothing that proves it, 2 it "
         "cannot be run",

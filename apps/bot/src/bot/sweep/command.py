@@ -1,20 +1,23 @@
 """`bot sweep`: many variants over recordings, on one machine or many.
 
     GRID.yaml, recordings, settings ─► Plan ─► Sweep on an engine ─► results ─► ranked
-        ─► Report (bot.sweep.report)
+        ─► Report (bot.sweep.report), or with --train a walk (bot.sweep.walk)
 
 `bot sweep certs DIR`, `bot sweep scheduler` and `bot sweep worker` prepare other machines.
 """
 
 import argparse
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Final
 
 from dydx_conn import ConnError, Recording, find_recording
 
 from bot.backtest.playing import bounds
+from bot.backtest.walks import OBJECTIVES
 from bot.config.configured import loaded_of
 from bot.config.document import near
 from bot.config.varied import base_of
@@ -24,7 +27,7 @@ from bot.sweep.block import Source, source_of, spans_of
 from bot.sweep.grid import Grid, read_grid
 from bot.sweep.report import Report
 from bot.sweep.results import Results
-from bot.sweep.run import OBJECTIVES, Plan, Sweep
+from bot.sweep.run import Plan, Sweep
 from bot.sweep.samplers import Listed, Sampled, Sampler
 
 TRIALS: Final = 100
@@ -35,12 +38,17 @@ def sweep(arguments: argparse.Namespace) -> int:
     other = _OTHERS.get(arguments.grid)
     if other is not None:
         return other(arguments)
+    if arguments.train or arguments.test:
+        from bot.sweep.walk import walk
+
+        return walk(arguments)
     plan, sampler = plan_of(arguments)
     folder = Path(arguments.out or f"sweep-{plan.grid.name}")
     engine = engine_typed(arguments)
     complete = True
     with Results(folder) as results, Progress("results", 1) as progress:
-        with engine:
+        # What a strategy of the user's own prints is no part of the report, and no JSON.
+        with engine, redirect_stdout(sys.stderr):
             run = Sweep(plan, engine, results, progress)
             try:
                 run.run(sampler)

@@ -20,8 +20,9 @@ from bot.backtest.statistics import (
     sharpe,
     total_return,
 )
+from bot.backtest.walks import OBJECTIVES
 from bot.sweep.block import Outcome
-from bot.sweep.run import OBJECTIVES, Plan, Swept, figure, key_of, objectives_of
+from bot.sweep.run import Plan, Swept, figure, key_of, objectives_of
 
 HOUR_NS = 3_600_000_000_000
 

@@ -31,16 +31,6 @@ from bot.sweep.samplers import Listed, Sampler
 LARGEST: Final = 25
 _ROUNDS: Final = 2  # blocks for each worker, so that all of them end together
 
-OBJECTIVES: Final = {
-    "profit": "maximize", "sharpe": "maximize", "sortino": "maximize", "calmar": "maximize",
-    "win_rate": "maximize", "profit_factor": "maximize", "expectancy": "maximize",
-    "closest": "maximize", "max_drawdown": "minimize", "max_drawdown_share": "minimize",
-    "drawdown_s": "minimize", "exposure": "minimize", "leverage": "minimize",
-    "turnover": "minimize", "volume": "minimize", "fees_paid": "minimize",
-    "slippage": "minimize", "slippage_bps": "minimize", "reductions": "minimize",
-    "liquidations": "minimize",
-}  # fmt: skip
-
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be swept: a grid over a base, on sources, judged by objectives."""
