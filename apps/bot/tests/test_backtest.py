@@ -125,6 +125,23 @@ def test_a_backtest_is_the_run_that_a_replay_is(
 
 
 @pytest.mark.replays
+def test_a_backtest_ends_with_what_shows_more_of_its_best_run(
+    short: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Typed as it was chosen; of a part the ids are others, and nothing is named."""
+    words = ["backtest", "none", "reckless", str(short), "--no-guard"]
+    trades = str(tmp_path / "t.csv")
+
+    assert main([*words, "--trades", trades]) == 0
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        f"trades       {trades}",
+        f"next         bot why F1 {short} --profile reckless --no-guard",
+        f"             bot report {short} --profile reckless --no-guard",
+    ]
+    assert main([*words, "--to", "2026-11-29T21:52:10"]) == 0
+    assert "next  " not in capsys.readouterr().out
+
+
 def test_each_strategy_plays_each_recording(
     short: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

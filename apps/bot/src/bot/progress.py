@@ -105,6 +105,7 @@ def _bar_on(stream: TextIO) -> "Bar":
     from rich.console import Console
     from rich.progress import BarColumn, ProgressColumn, TextColumn
     from rich.progress import Progress as Bar
+    from rich.table import Column
     from rich.text import Text
 
     class Left(ProgressColumn):
@@ -119,7 +120,7 @@ def _bar_on(stream: TextIO) -> "Bar":
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TextColumn("{task.completed:,.0f} of {task.total:,.0f}", markup=False),
-        Left(),
+        Left(table_column=Column(no_wrap=True)),
         TextColumn("{task.fields[words]}", markup=False),
     ]
     return Bar(

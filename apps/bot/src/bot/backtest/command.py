@@ -21,6 +21,7 @@ from dydx_conn import ConnError, Recording
 from bot.backtest.compare import compared, compared_lines
 from bot.backtest.figures import CONVENTIONS, Figures
 from bot.backtest.files import require_parquet, write_trades
+from bot.backtest.further import further_lines
 from bot.backtest.joined import CARRIED, joined, joined_markets
 from bot.backtest.judged import INTERVALS, Judged, judged
 from bot.backtest.playing import Job, Outcome, Played, Span, job_of, played
@@ -80,6 +81,9 @@ def backtest(arguments: argparse.Namespace) -> int:
         if trouble := write_trades(arguments.trades, rows):
             print(f"bot: warning: {trouble}", file=sys.stderr)
     _print(arguments, runs, span)
+    if not arguments.json:
+        typed = found.recordings or ["quickstart"]
+        print(as_lines(further_lines(arguments, variants, typed, outcomes)))
     if not all(one.complete for one in outcomes):
         return _INTERRUPTED
     return int(bool(trouble) or any(one.failure or one.trouble for one in outcomes))
