@@ -105,6 +105,7 @@ def test_a_word_that_names_two_things_is_refused(
 # === Runs ===
 
 
+@pytest.mark.replays
 def test_a_backtest_is_the_run_that_a_replay_is(
     short: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,6 +123,7 @@ def test_a_backtest_is_the_run_that_a_replay_is(
         assert Decimal(row["mae"]) <= Decimal(row["profit"]) <= Decimal(row["mfe"])
 
 
+@pytest.mark.replays
 def test_each_strategy_plays_each_recording(
     short: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -302,6 +304,7 @@ def test_the_schema_describes_what_is_printed(capsys: pytest.CaptureFixture[str]
     assert Backtest(runs=(), strategies=()).schema == "bot.backtest/1"
 
 
+@pytest.mark.replays
 def test_each_run_has_a_page_of_its_own(short: Path, tmp_path: Path) -> None:
     """Of several runs it is called by what it is of; it is the page of a report, hash and all."""
     pytest.importorskip("plotly")

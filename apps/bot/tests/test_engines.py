@@ -3,10 +3,12 @@
 import asyncio
 import concurrent.futures
 import importlib
+import itertools
 import operator
 import os
 import pickle
 import re
+import ssl
 import stat
 from datetime import UTC, datetime
 from functools import partial
@@ -22,7 +24,7 @@ from bot.engines import work as working
 from bot.engines.certificates import make_certificates, security_of
 from bot.engines.cluster import address_of
 from bot.engines.engine import Here, engine_of, results_of
-from bot.engines.errors import EngineError
+from bot.engines.errors import EngineError, why
 from bot.engines.local import Local
 from bot.engines.work import Answer, Lost, Stamp, stamp, taken, work
 from bot.live.runs import chosen
@@ -201,6 +203,7 @@ class Elsewhere:
             yield number, function(pickle.loads(pickle.dumps(tasks[number])))
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize(
     "words",
     [
@@ -487,3 +490,19 @@ def test_what_cannot_be_begun_is_one_line(role, words, running, capsys, monkeypa
     err = capsys.readouterr().err
     assert words in err
     assert "Address already in use" in err
+
+
+@pytest.mark.parametrize(
+    ("causes", "with_certificates", "words"),
+    [
+        ([RuntimeError("Nanny"), ConnectionResetError()], False, "one with certificates wants"),
+        ([OSError(), ssl.SSLError(), ValueError("not idle")], True, "one without certificates"),
+        ([RuntimeError("Nanny"), OSError("no route")], True, "OSError: no route"),
+    ],
+)
+def test_why_nothing_was_connected_to_is_the_end_of_a_chain(causes, with_certificates, words):
+    """One who left out --certs, or typed them for nothing, reads that, and no traceback."""
+    for error, cause in itertools.pairwise(causes):
+        error.__cause__ = cause
+
+    assert words in why(causes[0], with_certificates=with_certificates)

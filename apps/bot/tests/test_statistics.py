@@ -156,6 +156,7 @@ def test_spells_are_all_periods_in_which_something_is_held(path):
         assert (end - begin) * usdc**2 == pytest.approx(sum(x * x for x in path[begin:end]))
 
 
+@pytest.mark.replays
 def test_a_strategy_that_sees_the_future_is_not_luck():
     """Long in each period that rises, short in each that falls."""
     moves = walk(2, 120)

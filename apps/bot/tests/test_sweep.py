@@ -443,6 +443,7 @@ def test_a_worker_that_answers_for_another_task_is_believed_nothing(small, tmp_p
     assert (tmp_path / "results.jsonl").read_bytes() == b""
 
 
+@pytest.mark.replays
 def test_a_sampler_asks_for_the_same_whoever_works(small, tmp_path):
     """It is answered in the order of its trials, not of the results."""
     digests = set()
@@ -670,6 +671,7 @@ def typed(path: Path, out: Path, *more: str) -> list[str]:
     return [*words, "--out", str(out), *more]
 
 
+@pytest.mark.replays
 def test_a_sweep_leaves_results_a_page_a_row_each_and_a_file_of_settings(grid, tmp_path, capsys):
     """What it prints names all of it; a second time everything is known; the file can be used."""
     path, out, database = grid(GRID), tmp_path / "out", tmp_path / "bot.db"
@@ -682,6 +684,8 @@ def test_a_sweep_leaves_results_a_page_a_row_each_and_a_file_of_settings(grid, t
     assert "sweep        grid: 2 settings, 6 variants" in first
     assert f"hash {second['results_hash']}" in first
     assert "max_leverage  gross_share" in first
+    assert f"page         {out}/front.html" in first
+    assert f"next         bot backtest {out}/best.yaml quickstart --report-html" in first
     assert {path.name for path in out.iterdir()} == {
         "results.jsonl", "results.parquet", "front.html", "best.yaml",
     }  # fmt: skip

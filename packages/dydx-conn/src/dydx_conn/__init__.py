@@ -3300,7 +3300,8 @@ def _no_zstd(start: bytes) -> str:
 
 def _is_event(text: bytes) -> bool:
     with contextlib.suppress(*_UNREADABLE):
-        return _decode_line(text).k in ("ws", "end", *_LETTERS)
+        k = _decode_line(text).k
+        return k in ("ws", "end") or k in _LETTERS
     return False
 
 

@@ -490,13 +490,14 @@ class Book:
     def update(self, updates: Iterable[BookContents]) -> list[str]:
         """Take new level totals, oldest first; return what was wrong with any of them."""
         faults: list[str] = []
-        bids, asks = self._bids, self._asks
+        bids, asks, offset = self._bids, self._asks, self.offset
         for update in updates:
-            self.offset = offset = self.offset + 1
+            offset += 1
             if update.bids:
                 bids.put(update.bids, offset, faults)
             if update.asks:
                 asks.put(update.asks, offset, faults)
+        self.offset = offset
         bid_prices, ask_prices = bids.prices, asks.prices
         if self.crossed or not bid_prices or not ask_prices or bid_prices[-1] >= ask_prices[0]:
             self._uncross()

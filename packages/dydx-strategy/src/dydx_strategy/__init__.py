@@ -732,9 +732,12 @@ class Composite(msgspec.Struct, frozen=True, gc=False):
 
 def composite(scores: Iterable[Score], settings: RankSettings) -> Composite:
     """Return what a market's scores come to by these weights, and what each of them does to it."""
+    return _composed({score.signal: score.value for score in scores}, settings)
+
+
+def _composed(values: Mapping[str, float], settings: RankSettings) -> Composite:
     # The mean of what points a way, stretched by volume, damped by rough or thin markets.
     # Only the distance to 50 is scaled: a damped market has no opinion, not a low one.
-    values = {score.signal: score.value for score in scores}
     weights = settings.weights
     present = [signal for signal in weights if signal in values]
     weight = math.fsum([weights[signal] for signal in present])
@@ -772,8 +775,10 @@ def _part_words(part: Weighed) -> str:
 
 def _undamped(value: float, calm: float, extreme: float) -> float:
     """Return 1 up to calm, 0 from extreme on, straight in between; either may be larger."""
-    # A nothing of no sign: -0 would be read as one.
-    return abs(min(max((extreme - value) / (extreme - calm), 0.0), 1.0))
+    share = (extreme - value) / (extreme - calm)
+    if share >= 1.0:
+        return 1.0
+    return share if share > 0.0 else 0.0  # a nothing of no sign: -0 would be read as one
 
 
 def _damping(share: float) -> str:
@@ -814,7 +819,8 @@ class _Market:
         return max(abs(self.held), abs(self.exposure))
 
     def judge(self, at: int, settings: RankSettings) -> None:
-        self.opinion = composite(self.scored.scores, settings)
+        # Scores are made for those that something is decided of.
+        self.opinion = _composed(self.scored.values, settings)
         # A position is not left because a price is old: silence and what is unknown count.
         found = stopping(self.scored.view, "entry", None if self.taken else at)
         trouble = found[0].why if found else self.opinion.missing

@@ -19,7 +19,7 @@ from typing import Any, Final, Self, TypeVar
 from dydx_conn import is_loopback
 
 from bot.engines.certificates import require_distributed, security_of
-from bot.engines.errors import EngineError
+from bot.engines.errors import EngineError, why
 from bot.engines.work import Answer, Lost, stamp, taken, work
 from bot.progress import warn
 
@@ -64,7 +64,8 @@ class DaskEngine:
             )
         except (OSError, ValueError, RuntimeError) as error:
             what = f"expected a scheduler at {self.address} (bot sweep scheduler)"
-            raise EngineError(f"{what}, got {type(error).__name__}: {error}") from None
+            got = why(error, with_certificates=self._security is not None)
+            raise EngineError(f"{what}, got {got}") from None
         try:
             self._client.wait_for_workers(1, timeout=_PATIENCE_S)
             self.workers = sum(self._client.nthreads().values())  # integers
