@@ -1,6 +1,6 @@
 """Sweep the same settings in every way, and hold the results against one another.
 
-    uv run --all-packages --group dev tools/swept.py               all of it: three minutes
+    uv run --all-packages --group dev tools/swept.py               all of it: two to five minutes
     uv run --all-packages --group dev tools/swept.py other_code    in one process, and that way
 
     here ─► digest     1, 2, 4 workers · a worker killed · a sweep killed, and taken up again

@@ -1,6 +1,7 @@
 """Engines: the same results on each, whatever becomes of a worker."""
 
 import asyncio
+import concurrent.futures
 import importlib
 import itertools
 import operator
@@ -270,6 +271,7 @@ class Dask:
     """Dask's module, as far as an engine uses it; the tasks are what comes of them."""
 
     scheduler = SimpleNamespace(KilledWorker=KilledError)
+    status = "running"
 
     def __init__(self, *, reached=True, workers=2, futures=(), looks=()):
         self.reached, self.known, self.closed = reached, workers, False
@@ -283,6 +285,8 @@ class Dask:
 
     def wait_for_workers(self, count, timeout):
         """Find workers, if there are any."""
+        if self.known is None:
+            raise OSError("not connected")
         if not self.known:
             raise TimeoutError
 
@@ -292,6 +296,9 @@ class Dask:
 
     def scheduler_info(self):
         """Return the workers as they are at this look; at the last one all is done."""
+        if self.looks[0] is None:
+            self.status = "closed"
+            raise OSError("not connected")
         self.known = self.looks.pop(0)
         if not self.looks:
             for future in self.futures:
@@ -300,11 +307,15 @@ class Dask:
 
     def submit(self, _, function, task, wanted, **__):
         """Return what a task is made of."""
+        if self.status == "closed":
+            raise KilledError
         made = function(task)
         return made if isinstance(made, Future) else Future(made)
 
     def cancel(self, _):
-        """Need nothing."""
+        """Refuse where it is closed."""
+        if self.status == "closed":
+            raise KilledError
 
     def close(self, timeout):
         """Close it."""
@@ -337,9 +348,25 @@ def test_what_comes_back_of_a_cluster_is_a_result_or_lost_with_why(monkeypatch):
 
 
 def test_a_scheduler_that_goes_away_ends_the_run(monkeypatch):
-    """What is finished is kept by whoever got it."""
-    with of_dask(Dask(), monkeypatch) as engine, pytest.raises(EngineError, match="it went away"):
-        list(engine.run(lambda task: task, [asyncio.CancelledError()]))
+    """What is finished is kept by whoever got it; nothing more is given to it."""
+    dask = Dask()
+    cancelled = [asyncio.CancelledError(), concurrent.futures.CancelledError()]
+
+    for error in cancelled:
+        with (
+            of_dask(dask, monkeypatch) as engine,
+            pytest.raises(EngineError, match="it went away"),
+        ):
+            list(engine.run(lambda task: task, [error]))
+    dask.status = "closed"
+    with of_dask(dask, monkeypatch) as engine, pytest.raises(EngineError, match="it went away"):
+        list(engine.run(lambda task: task, [7]))
+
+
+def test_a_task_that_cannot_be_sent_is_a_bug_that_is_raised(monkeypatch):
+    """The scheduler is there: it is not what went away."""
+    with of_dask(Dask(), monkeypatch) as engine, pytest.raises(TypeError):
+        list(engine.run(len, [7]))
 
 
 @pytest.mark.parametrize(
@@ -347,6 +374,7 @@ def test_a_scheduler_that_goes_away_ends_the_run(monkeypatch):
     [
         (Dask(reached=False), r"expected a scheduler at tcp://127.0.0.1:8786 .*nobody at"),
         (Dask(workers=0), r"expected workers of the scheduler .*got none"),
+        (Dask(workers=None), r"expected the scheduler at .* to answer, it went away"),
     ],
 )
 def test_a_cluster_without_scheduler_or_workers_is_refused(dask, words, monkeypatch):
@@ -381,6 +409,18 @@ def test_a_run_that_nobody_works_on_is_given_up(monkeypatch):
     with (
         of_dask(Dask(futures=[late], looks=[0, 0, 0]), monkeypatch) as engine,
         pytest.raises(EngineError, match=r"expected workers .*got none for 0 minutes"),
+    ):
+        list(engine.run(lambda task: task, [late]))
+
+
+def test_a_scheduler_that_goes_away_while_all_wait_ends_the_run(monkeypatch):
+    """Nothing is to be cancelled there, and nobody waits for its workers."""
+    monkeypatch.setattr(cluster, "_LOOK_S", 0.0)
+    late = Late(Answer(stamp(), 7))
+
+    with (
+        of_dask(Dask(futures=[late], looks=[2, None]), monkeypatch) as engine,
+        pytest.raises(EngineError, match="it went away"),
     ):
         list(engine.run(lambda task: task, [late]))
 

@@ -92,6 +92,7 @@ def require_distributed() -> Any:
     import distributed
 
     logging.getLogger("distributed").setLevel(logging.ERROR)
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # the engine reports it
 
     return distributed
 

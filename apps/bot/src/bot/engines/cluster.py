@@ -8,6 +8,7 @@ worker is left, tasks wait for others to come, but not for ever.
 """
 
 import asyncio
+import concurrent.futures
 import contextlib
 import queue
 import time
@@ -67,11 +68,14 @@ class DaskEngine:
             raise EngineError(f"{what}, got {got}") from None
         try:
             self._client.wait_for_workers(1, timeout=_PATIENCE_S)
+            self.workers = sum(self._client.nthreads().values())  # integers
         except TimeoutError:
             self._close()
             what = f"expected workers of the scheduler at {self.address} (bot sweep worker)"
             raise EngineError(f"{what}, got none") from None
-        self.workers = sum(self._client.nthreads().values())  # integers
+        except OSError:
+            self._close()
+            raise EngineError(self._went()) from None
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -86,10 +90,17 @@ class DaskEngine:
     ) -> Iterator[tuple[int, Result | Lost]]:
         """Yield the number of each task and what came of it, whichever is done first."""
         wanted = stamp()
-        numbers = {
-            self._client.submit(work, function, task, wanted, pure=False, retries=_RETRIES): number
-            for number, task in enumerate(tasks)
-        }
+        try:
+            numbers = {
+                self._client.submit(
+                    work, function, task, wanted, pure=False, retries=_RETRIES
+                ): number
+                for number, task in enumerate(tasks)
+            }
+        except Exception:
+            if self._client.status == "running":
+                raise
+            raise EngineError(self._went()) from None
         done: queue.SimpleQueue[Any] = queue.SimpleQueue()
         try:
             for future in numbers:
@@ -98,7 +109,7 @@ class DaskEngine:
                 future = self._next(done)
                 yield numbers[future], self._result(future, wanted)
         finally:
-            with contextlib.suppress(OSError, TimeoutError):
+            with contextlib.suppress(Exception):  # of a scheduler that is gone there is nothing
                 self._client.cancel([one for one in numbers if not one.done()])
 
     def _next(self, done: "queue.SimpleQueue[Any]") -> Any:
@@ -112,7 +123,13 @@ class DaskEngine:
 
     def _alone(self, since: float | None, now: float) -> float | None:
         """Return since when there is no worker, None while there is one; report each change."""
-        if self._client.scheduler_info()["workers"]:
+        if self._client.status == "closed":
+            raise EngineError(self._went())
+        try:
+            known = self._client.scheduler_info()["workers"]
+        except (OSError, KeyError):  # it is being connected to again
+            return since
+        if known:
             if since is not None:
                 warn(f"bot: there are workers again at {self.address}: goes on")
             return None
@@ -125,15 +142,17 @@ class DaskEngine:
             raise EngineError(f"{what}, got none for {_ALONE_S / 60:g} minutes")
         return since
 
+    def _went(self) -> str:
+        return f"expected the scheduler at {self.address} to answer, it went away"
+
     def _result(self, future: Any, wanted: Any) -> Any:
         try:
             answer = future.result()
         except self._dask.scheduler.KilledWorker as error:
             times = error.allowed_failures + 1
             return Lost(f"its worker ended without an answer, {times} times")
-        except asyncio.CancelledError:
-            went = f"expected the scheduler at {self.address} to answer, it went away"
-            raise EngineError(went) from None
+        except (asyncio.CancelledError, concurrent.futures.CancelledError):
+            raise EngineError(self._went()) from None
         except Exception as error:  # noqa: BLE001  # of code that cannot read a task
             return Lost(f"expected a worker that can read it, got {type(error).__name__}: {error}")
         if not isinstance(answer, Answer):

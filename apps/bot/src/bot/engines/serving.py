@@ -76,7 +76,7 @@ async def _work(address: str, certificates: Path | None, count: int) -> int:
                     address,
                     nthreads=1,
                     security=security,
-                    silence_logs=logging.ERROR,
+                    silence_logs=logging.CRITICAL,
                     **_UNSEEN,
                     **named,
                 )
