@@ -125,7 +125,7 @@ LONG = {
     "orders": "bot trade killed fifteen times on the local venue, and what stood: eight minutes",
     "edits": "five thousand edits of the settings of runs at full speed: five minutes",
     "settings": "two thousand files and variables of settings, right and wrong: three minutes",
-    "luck": "random walks, and an edge that was planted: which results are said to be luck: ten minutes",
+    "luck": "random walks and a planted edge, and which results are called luck: ten minutes",
     "sweep": "one sweep in every way, workers killed, over TLS: the same results: 2 to 5 minutes",
     "calibration": "scores on random walks, and on a drift that was planted: eight minutes",
     "api": "a run's HTTP interface, fuzzed by its own description: five minutes",
