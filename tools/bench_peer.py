@@ -131,12 +131,13 @@ def environments() -> dict[str, Path] | str:
         tag = f"cp{PYTHON.replace('.', '')}"
         wheels = [str(file) for file in sorted(OUT.glob(f"*-{tag}-*.whl"))]
         if wheels:
-            made["compiled"] = installed(place.with_name(f"{place.name}-compiled"), python, [])
+            compiled = installed(place.with_name(f"{place.name}-compiled"), python, [])
+            made |= dict.fromkeys(("lean compiled", "compiled", "variants compiled"), compiled)
             _uv(
                 "pip",
                 "install",
                 "--python",
-                str(made["compiled"]),
+                str(compiled),
                 "--no-deps",
                 "--reinstall",
                 *wheels,

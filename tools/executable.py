@@ -210,8 +210,10 @@ def data_files(work: Path) -> Iterator[tuple[str, str]]:
             continue
     migrations = ROOT / "apps" / "bot" / "src" / "bot" / "database" / "migrations"
     yield str(migrations), "bot/database/migrations"
-    for recording in sorted((ROOT / "recordings").glob("*.jsonl.zst")):
-        yield str(recording), "recordings"
+    # Those that are bundled, and none that somebody fetched.
+    for recording in git("ls-files", "recordings/*.jsonl.zst").splitlines():
+        if recording.count("/") == 1:
+            yield str(ROOT / recording), "recordings"
     yield str(work / BUILT_OF), "bot"
 
 

@@ -120,6 +120,7 @@ def test_after_resume_it_enters_again(frames: list[Frame]) -> None:
     assert at_s(halted, frames, "fill") == []
 
 
+@pytest.mark.replays
 def test_a_pause_of_entries_is_an_act_and_so_is_its_end(frames: list[Frame]) -> None:
     """It is hashed, changes the gate at once, and halts nothing."""
     paused = with_acts(frames[:1_500], pause=2.0, unpause=4.0)
@@ -201,6 +202,7 @@ strategy = Resting
 """
 
 
+@pytest.mark.replays
 def test_all_open_orders_leave_by_an_act(frames: list[Frame], tmp_path: Path) -> None:
     """What was recorded of it replays to the same bytes, and nothing is halted."""
     path = tmp_path / "resting.py"

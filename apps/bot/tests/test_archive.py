@@ -24,6 +24,7 @@ from bot.archive.verdict import as_rows, lines_of
 from bot.archive.verify import Verdict, verify
 from bot.archive.walk import Walk, came
 from dydx_conn import (
+    BadAnswer,
     BadRequest,
     ConnError,
     Frame,
@@ -254,6 +255,7 @@ def test_no_more_trades_are_requested_than_candles_count() -> None:
     assert len(past.requests) == 3 * 2 * 3  # windows, markets, kinds: a page each
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize(("busy", "newest_first"), [(2_345, False), (1_650, True)])
 def test_a_block_with_more_trades_than_a_page_is_fetched_whole(
     busy: int, newest_first: bool
@@ -334,6 +336,16 @@ def test_a_row_that_cannot_be_read_is_requested_again_and_then_reported() -> Non
 
     assert whats(verdict) == {"unreadable", "differs", "still"}
     assert sum("ETH-USD" in row and "/trades/" in row for row in past.requests) == 3 + 2
+
+
+def test_a_fetch_that_ends_names_what_was_wrong_and_not_that_it_waited() -> None:
+    """After some failures nothing is requested for a while: that is no reason by itself."""
+
+    def busy(n: int, _: str, __: Json) -> bytes | None:
+        return b"<html>" if n > 3 else None
+
+    with pytest.raises(BadAnswer, match="JSON"):
+        asyncio.run(fetched(Past(1), fault=busy))
 
 
 def test_an_answer_about_another_market_ends_the_fetch() -> None:
@@ -662,6 +674,7 @@ def test_a_fetch_without_a_folder_here_goes_to_the_users_data(
     assert "6 funding rates" in capsys.readouterr().out
 
 
+@pytest.mark.replays
 def test_a_fetch_that_broke_off_goes_on_to_the_same_recording(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -713,6 +726,7 @@ def frame(number: int) -> Frame:
     return Frame(0, number, number, "rest", "http", "{}", type="200", channel="/v4/time")
 
 
+@pytest.mark.replays
 def test_a_finished_recording_is_extended_on_request_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

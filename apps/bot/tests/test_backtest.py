@@ -13,6 +13,7 @@ from bot.__main__ import main
 from bot.backtest import playing
 from bot.backtest.command import Backtest
 from bot.backtest.figures import Figures, RunFigures, hourly_returns, ratios_of
+from bot.backtest.files import write_trades
 from bot.backtest.joined import joined, joined_curve, joined_markets
 from bot.backtest.playing import Outcome, Span, Watch
 from bot.backtest.shown import lasted, print_backtest
@@ -105,6 +106,7 @@ def test_a_word_that_names_two_things_is_refused(
 # === Runs ===
 
 
+@pytest.mark.replays
 def test_a_backtest_is_the_run_that_a_replay_is(
     short: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -120,6 +122,24 @@ def test_a_backtest_is_the_run_that_a_replay_is(
     assert [row["ticker"] for row in ended] == [t.record.ticker for t in bot.dealt.trades]
     for row in run["trades"]:
         assert Decimal(row["mae"]) <= Decimal(row["profit"]) <= Decimal(row["mfe"])
+
+
+@pytest.mark.replays
+def test_a_backtest_ends_with_what_shows_more_of_its_best_run(
+    short: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Typed as it was chosen; of a part the ids are others, and nothing is named."""
+    words = ["backtest", "none", "reckless", str(short), "--no-guard"]
+    trades = str(tmp_path / "t.csv")
+
+    assert main([*words, "--trades", trades]) == 0
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        f"trades       {trades}",
+        f"next         bot why F1 {short} --profile reckless --no-guard",
+        f"             bot report {short} --profile reckless --no-guard",
+    ]
+    assert main([*words, "--to", "2026-11-29T21:52:10"]) == 0
+    assert "next  " not in capsys.readouterr().out
 
 
 def test_each_strategy_plays_each_recording(
@@ -150,6 +170,29 @@ def test_a_strategy_that_raises_ends_alone(
     assert "raises.py on short: expected mine to decide with Decisions, got ValueError" in printed
     assert "raises… STOPPED short" in " ".join(printed.split())
     assert "\nrank: profit" in printed
+
+
+def test_trades_that_cannot_be_written_cost_nothing_else(tmp_path: Path) -> None:
+    """A full disk after an hour's run: its figures are printed, and no half file is left."""
+    path = tmp_path / "gone" / "trades.csv"
+
+    assert write_trades(str(path), []) == (
+        f"expected to write 0 trades to {path}, got no such file or directory"
+    )
+
+
+def test_what_a_strategy_prints_is_no_part_of_the_report(
+    short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever reads JSON gets JSON; what is printed goes to stderr, as it is loaded, too."""
+    (tmp_path / "prints.py").write_text(f'print("aloud")\n{RAISES}')
+    monkeypatch.chdir(tmp_path)
+
+    code = main(["backtest", "prints.py", str(short), "--json"])
+    printed = capsys.readouterr()
+
+    assert json.loads(printed.out)["strategies"][0]["strategy"] == "prints.py"
+    assert (code, "aloud" in printed.err) == (1, True)
 
 
 def test_a_damaged_recording_is_played_and_the_damage_is_named(
@@ -302,6 +345,7 @@ def test_the_schema_describes_what_is_printed(capsys: pytest.CaptureFixture[str]
     assert Backtest(runs=(), strategies=()).schema == "bot.backtest/1"
 
 
+@pytest.mark.replays
 def test_each_run_has_a_page_of_its_own(short: Path, tmp_path: Path) -> None:
     """Of several runs it is called by what it is of; it is the page of a report, hash and all."""
     pytest.importorskip("plotly")

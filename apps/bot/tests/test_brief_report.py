@@ -119,6 +119,7 @@ def test_what_a_run_with_real_orders_leaves_open_has_a_line_each(report: dict[st
     ]
 
 
+@pytest.mark.replays
 def test_the_long_report_is_printed_on_request(
     short: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

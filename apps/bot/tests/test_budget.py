@@ -3,14 +3,15 @@
 import signal
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from bot.run.budget import LIVE, Budget, Foreseen, Supervisor
-from bot.run.composition import Bot, Options
+from bot.run.composition import Bot, Options, trace
 from dydx_conn import Frame, Header, RecordingWriter, replay
 from dydx_strategy import StrategyError
-from reactivex import from_iterable
+from reactivex import Observable, from_iterable, operators
 
 SHORT = Budget(call_s=0.1, first_s=0.1, load_s=0.1)
 # It would have to be called to loop.
@@ -190,6 +191,25 @@ def test_a_strategy_that_is_quick_enough_is_never_stopped(frames: list[Frame]) -
         bot.run(from_iterable(frames))
 
     assert bots[0].journal.hash == bots[1].journal.hash
+
+
+def called(bot: Bot, calls: list[tuple[int, int]], frame: Frame) -> None:
+    """Note before a frame how many calls there were of the one before it."""
+    calls.append((frame.seq, bot.supervisor.call))
+
+
+def test_calls_that_nothing_would_come_of_are_left_out_and_counted(frames: list[Frame]) -> None:
+    """A stop is recorded by the number of its call, whether anybody looks or not."""
+    calls: list[list[tuple[int, int]]] = [[], []]
+    bots = [Bot(Options()), Bot(Options())]
+    trace(bots[1])  # whoever looks is shown every layer, so that nothing is left out
+
+    for bot, counted in zip(bots, calls, strict=True):
+        played: Observable[Frame] = from_iterable(frames[:2_000])
+        before = partial(called, bot, counted)
+        bot.run(played.pipe(operators.do_action(before)))
+
+    assert (calls[0], bots[0].journal.hash) == (calls[1], bots[1].journal.hash)
 
 
 # === Recorded stops ===

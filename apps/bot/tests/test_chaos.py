@@ -692,6 +692,7 @@ def test_the_fewest_faults_are_those_that_are_needed(needed: set[int], size: int
 # === Command ===
 
 
+@pytest.mark.replays
 def test_the_table_fits_a_terminal_and_counts_the_faults(
     recording: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -709,6 +710,7 @@ def test_the_table_fits_a_terminal_and_counts_the_faults(
     assert printed.err == ""
 
 
+@pytest.mark.replays
 def test_json_holds_the_same(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All kinds, met or not."""
     assert main(["chaos", str(recording), "--seeds", "2", "--seconds", "30", "--json"]) == 0
@@ -744,6 +746,7 @@ def test_a_failing_seed_is_shrunk_to_what_can_be_played_again(
     assert f"enough of its {len(failure['faults'])} faults:" in again
 
 
+@pytest.mark.replays
 def test_a_failure_without_faults_is_the_bots(
     recording: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -758,6 +761,7 @@ def test_a_failure_without_faults_is_the_bots(
     assert "--seed 0\n" in printed
 
 
+@pytest.mark.replays
 def test_who_ends_it_early_gets_what_there_is(
     recording: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

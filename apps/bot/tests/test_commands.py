@@ -200,6 +200,7 @@ def played() -> Bot:
     return bot
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize("name", KEYS.values())
 def test_every_panel_is_drawn_of_a_run(
     played: Bot, name: str, capsys: pytest.CaptureFixture[str]
@@ -218,6 +219,7 @@ def test_every_panel_is_drawn_of_a_run(
     assert title in capsys.readouterr().out
 
 
+@pytest.mark.replays
 @pytest.mark.usefixtures("live_frames")
 def test_the_network_of_a_panel_may_be_an_option(capsys: pytest.CaptureFixture[str]) -> None:
     """As of every other command; with a recording beside it nobody knows what is meant."""
@@ -306,6 +308,7 @@ def test_a_panel_of_a_network_is_printed_as_it_stands_at_the_end(
     assert "█" in printed
 
 
+@pytest.mark.replays
 @pytest.mark.usefixtures("live_frames")
 def test_paper_trades_live_frames_and_records_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -324,6 +327,7 @@ def test_paper_trades_live_frames_and_records_them(
     assert replayed == lived
 
 
+@pytest.mark.replays
 @pytest.mark.usefixtures("live_frames")
 def test_people_are_notified_of_a_live_run_and_it_replays_to_the_same_hash(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -346,6 +350,7 @@ def test_people_are_notified_of_a_live_run_and_it_replays_to_the_same_hash(
     assert json.loads(capsys.readouterr().out)["run_hash"] == lived
 
 
+@pytest.mark.replays
 @pytest.mark.usefixtures("live_frames")
 def test_a_halt_outlives_a_paper_run_until_somebody_resumes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -419,6 +424,7 @@ def test_a_strict_run_of_a_strategy_that_raises_is_a_two(
     assert capsys.readouterr().err.startswith("bot: expected failing to decide with Decisions")
 
 
+@pytest.mark.replays
 @pytest.mark.usefixtures("live_frames")
 def test_a_paper_run_whose_strategy_raised_starts_halted_the_next_time(
     failing: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -656,6 +662,7 @@ def test_authenticators_are_numbers(capsys: pytest.CaptureFixture[str]) -> None:
 PAPER_RUN: Final = ("paper", "--network", "local", "--json")
 
 
+@pytest.mark.replays
 @pytest.mark.usefixtures("live_frames")
 def test_a_paper_run_goes_on_where_the_last_one_stopped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -682,6 +689,7 @@ def test_a_paper_run_goes_on_where_the_last_one_stopped(
     assert replayed["run_hash"] == second["run_hash"] != first["run_hash"]
 
 
+@pytest.mark.replays
 @pytest.mark.usefixtures("live_frames")
 @pytest.mark.parametrize("typed", [["--fresh"], ["--account", "second"], ["--database", "none"]])
 def test_a_paper_account_begins_where_there_is_none_to_go_on_with(
@@ -697,6 +705,7 @@ def test_a_paper_account_begins_where_there_is_none_to_go_on_with(
     assert 10_000 == json.loads(printed.out)["money_usdc"]["deposit"]
 
 
+@pytest.mark.replays
 @pytest.mark.usefixtures("live_frames")
 @pytest.mark.parametrize(("typed", "warns"), [([], True), (["--fresh"], False)])
 def test_a_paper_account_whose_database_is_gone_begins_and_says_so(
@@ -726,6 +735,7 @@ def test_two_bots_do_not_share_a_paper_account(capsys: pytest.CaptureFixture[str
     assert "--account NAME is another account" in refused
 
 
+@pytest.mark.replays
 @pytest.mark.usefixtures("live_frames")
 def test_a_paper_account_whose_money_cannot_be_read_does_not_begin(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -101,6 +101,7 @@ def test_settings_that_differ_are_named_with_both_values() -> None:
 # === Command ===
 
 
+@pytest.mark.replays
 def test_two_profiles_part_at_the_first_decision(
     short: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,6 +128,7 @@ def test_a_recording_and_its_copy_are_the_same(
     assert [run["name"] for run in found["runs"]] == ["none on short", "none on copy"]
 
 
+@pytest.mark.replays
 def test_runs_of_the_database_are_found_by_the_beginning_of_their_hashes(
     short: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,26 +2,28 @@
 
 import asyncio
 import importlib
+import itertools
 import operator
 import os
 import pickle
 import re
+import ssl
 import stat
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from bot.__main__ import main
 from bot.config.settings import load
-from bot.engines import cluster
+from bot.engines import cluster, serving
 from bot.engines import work as working
 from bot.engines.certificates import make_certificates, security_of
 from bot.engines.cluster import address_of
 from bot.engines.engine import Here, engine_of, results_of
-from bot.engines.errors import EngineError
+from bot.engines.errors import EngineError, why
 from bot.engines.local import Local
 from bot.engines.work import Answer, Lost, Stamp, stamp, taken, work
 from bot.live.runs import chosen
@@ -200,12 +202,13 @@ class Elsewhere:
             yield number, function(pickle.loads(pickle.dumps(tasks[number])))
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize(
     "words",
     [
-        ["prove", "rank", "quickstart", "--seconds", "12", "--cuts", "3"],
-        ["calibrate", "quickstart", "--seconds", "12", "--horizon", "5", "--json"],
-        ["chaos", "quickstart", "--seconds", "12", "--seeds", "1", "--json"],
+        ["prove", "rank", "quickstart", "--seconds", "8", "--cuts", "2"],
+        ["calibrate", "quickstart", "--seconds", "8", "--horizon", "3", "--json"],
+        ["chaos", "quickstart", "--seconds", "8", "--seeds", "1", "--json"],
     ],
 )
 def test_commands_print_the_same_on_every_engine(words, capsys, monkeypatch):
@@ -240,6 +243,22 @@ class Future:
         """Return that it is."""
         return True
 
+    def add_done_callback(self, call):
+        """Call at once: it is done."""
+        call(self)
+
+
+class Late(Future):
+    """One that is done once somebody looked whether there are workers, and there were."""
+
+    def __init__(self, result):
+        super().__init__(result)
+        self.call = None
+
+    def add_done_callback(self, call):
+        """Keep what is called."""
+        self.call = call
+
 
 class KilledError(Exception):
     """A task that ended more workers than it may."""
@@ -251,10 +270,10 @@ class Dask:
     """Dask's module, as far as an engine uses it; the tasks are what comes of them."""
 
     scheduler = SimpleNamespace(KilledWorker=KilledError)
-    loop = None
 
-    def __init__(self, *, reached=True, workers=2):
+    def __init__(self, *, reached=True, workers=2, futures=(), looks=()):
         self.reached, self.known, self.closed = reached, workers, False
+        self.futures, self.looks = [*futures], [*looks]
 
     def Client(self, address, **_):  # noqa: N802  # as Dask has it
         """Connect, if there is anybody."""
@@ -267,17 +286,22 @@ class Dask:
         if not self.known:
             raise TimeoutError
 
-    def scheduler_info(self, n_workers):
+    def nthreads(self):
         """Return the workers."""
-        return {"workers": {str(n): {"nthreads": 1} for n in range(self.known)}}
+        return {str(n): 1 for n in range(self.known)}
+
+    def scheduler_info(self):
+        """Return the workers as they are at this look; at the last one all is done."""
+        self.known = self.looks.pop(0)
+        if not self.looks:
+            for future in self.futures:
+                future.call(future)
+        return {"workers": self.nthreads()}
 
     def submit(self, _, function, task, wanted, **__):
         """Return what a task is made of."""
-        return Future(function(task))
-
-    def as_completed(self, futures, loop):
-        """Return the last one first."""
-        return reversed(futures)
+        made = function(task)
+        return made if isinstance(made, Future) else Future(made)
 
     def cancel(self, _):
         """Need nothing."""
@@ -329,3 +353,116 @@ def test_a_cluster_without_scheduler_or_workers_is_refused(dask, words, monkeypa
     """What to start is named."""
     with pytest.raises(EngineError, match=words), of_dask(dask, monkeypatch):
         pass
+
+
+def test_a_run_waits_for_workers_where_none_is_left_and_goes_on(monkeypatch, capsys):
+    """Both are reported, once, and nothing is lost."""
+    monkeypatch.setattr(cluster, "_LOOK_S", 0.0)
+    late = Late(Answer(stamp(), 7))
+    dask = Dask(futures=[late], looks=[2, 0, 0, 1])
+
+    with of_dask(dask, monkeypatch) as engine:
+        found = list(engine.run(lambda task: task, [late]))
+
+    assert found == [(0, 7)]
+    assert capsys.readouterr().err.splitlines() == [
+        "bot: no worker is left at tcp://127.0.0.1:8786 (bot sweep worker): waits 10 minutes for "
+        "one",
+        "bot: there are workers again at tcp://127.0.0.1:8786: goes on",
+    ]
+
+
+def test_a_run_that_nobody_works_on_is_given_up(monkeypatch):
+    """Ten minutes without any worker are enough."""
+    monkeypatch.setattr(cluster, "_LOOK_S", 0.0)
+    monkeypatch.setattr(cluster, "_ALONE_S", 0.0)
+    late = Late(Answer(stamp(), 7))
+
+    with (
+        of_dask(Dask(futures=[late], looks=[0, 0, 0]), monkeypatch) as engine,
+        pytest.raises(EngineError, match=r"expected workers .*got none for 0 minutes"),
+    ):
+        list(engine.run(lambda task: task, [late]))
+
+
+# === Scheduler and workers ===
+
+
+class Running:
+    """A scheduler or a worker of Dask that ends at once; `begun` has what each was begun with."""
+
+    begun: ClassVar[list[dict[str, Any]]] = []
+    fails = False
+
+    def __init__(self, address="", **how):
+        self.address = address or f"{how['protocol']}{how['host']}:{how['port']}"
+        self.begun.append(how)
+
+    async def __aenter__(self):
+        if self.fails:
+            raise OSError(98, "Address already in use")
+        return self
+
+    async def __aexit__(self, *_):
+        pass
+
+    async def finished(self):
+        """End."""
+
+
+@pytest.fixture
+def running(monkeypatch):
+    """Return what stands in for a scheduler and for workers."""
+    of_dask = SimpleNamespace(Scheduler=Running, Nanny=Running)
+    monkeypatch.setattr(serving, "require_distributed", lambda: of_dask)
+    monkeypatch.setattr(Running, "begun", [])
+    return Running
+
+
+def test_a_scheduler_listens_on_loopback_and_has_no_pages(running, capsys):
+    """Its address is printed; whoever would look at its pages finds none."""
+    assert main(["sweep", "scheduler"]) == 0
+
+    assert capsys.readouterr().out == "scheduler    tcp://127.0.0.1:8786\n"
+    (how,) = running.begun
+    assert (how["host"], how["security"], how["dashboard"]) == ("127.0.0.1", None, False)
+
+
+def test_workers_end_with_their_scheduler(running, capsys):
+    """As many as were typed, on loopback where the scheduler is; then it is said to be gone."""
+    assert main(["sweep", "worker", "127.0.0.1:9", "--workers", "2"]) == 1
+
+    printed = capsys.readouterr()
+    assert printed.out == "workers      2, of tcp://127.0.0.1:9\n"
+    assert printed.err == "bot: the scheduler at tcp://127.0.0.1:9 is gone\n"
+    assert [(how["host"], how["nthreads"]) for how in running.begun] == [("127.0.0.1", 1)] * 2
+
+
+@pytest.mark.parametrize(
+    ("role", "words"),
+    [("scheduler", "expected to listen at tcp"), ("worker", "expected a scheduler at tcp")],
+)
+def test_what_cannot_be_begun_is_one_line(role, words, running, capsys, monkeypatch):
+    """A port in use, or nobody there."""
+    monkeypatch.setattr(running, "fails", True)
+
+    assert main(["sweep", role, "127.0.0.1:9"]) == 2
+    err = capsys.readouterr().err
+    assert words in err
+    assert "Address already in use" in err
+
+
+@pytest.mark.parametrize(
+    ("causes", "with_certificates", "words"),
+    [
+        ([RuntimeError("Nanny"), ConnectionResetError()], False, "one with certificates wants"),
+        ([OSError(), ssl.SSLError(), ValueError("not idle")], True, "one without certificates"),
+        ([RuntimeError("Nanny"), OSError("no route")], True, "OSError: no route"),
+    ],
+)
+def test_why_nothing_was_connected_to_is_the_end_of_a_chain(causes, with_certificates, words):
+    """One who left out --certs, or typed them for nothing, reads that, and no traceback."""
+    for error, cause in itertools.pairwise(causes):
+        error.__cause__ = cause
+
+    assert words in why(causes[0], with_certificates=with_certificates)

@@ -22,6 +22,7 @@ SECOND = 1_000_000_000
 # === Runs ===
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize("profile", ["steady", "reckless"])
 def test_markets_add_up_to_the_account(crashed: Callable[..., Any], profile: str) -> None:
     """Profit, trades, fills, costs and reasons of all markets are those of the total."""

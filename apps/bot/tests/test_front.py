@@ -161,6 +161,7 @@ def test_a_report_has_the_frames_of_the_source() -> None:
         assert [*bot.shown.last_frames] == [*alone.shown.last_frames]
 
 
+@pytest.mark.replays
 def test_a_variant_goes_on_alone_from_where_a_pass_ended() -> None:
     """Its moment is a moment of its run, as any other."""
     frames = first("sixty", 1_200)
@@ -177,6 +178,7 @@ def test_a_variant_goes_on_alone_from_where_a_pass_ended() -> None:
 # === Spans ===
 
 
+@pytest.mark.replays
 def test_a_span_begins_warm_and_holds_nothing() -> None:
     """Before it books, candles and scores are folded, and nobody decides on a target."""
     frames = first("quickstart", 2_400)
@@ -195,6 +197,7 @@ def test_a_span_begins_warm_and_holds_nothing() -> None:
     ]
 
 
+@pytest.mark.replays
 def test_nothing_comes_of_what_is_decided_before_a_span(tmp_path: Path) -> None:
     """A strategy of a user's own may want something without knowing what it has."""
     file = tmp_path / "greedy.py"

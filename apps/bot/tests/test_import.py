@@ -174,6 +174,7 @@ def test_several_files_of_several_markets_are_one_recording(import_: Import) -> 
     assert (history.markets, history.kinds) == (("ETH-USD", "SOL-USD"), ("trades", "candles"))
 
 
+@pytest.mark.replays
 def test_what_was_imported_verifies_as_a_history_that_is_whole(import_: Import) -> None:
     """Pages lead from the end of each window to its beginning, of trades and of candles."""
     files: dict[str, str | bytes] = {

@@ -581,6 +581,7 @@ def test_no_log_is_wanted(tmp_path: Path) -> None:
     assert logged(Namespace(loaded=loaded), bot, NETWORKS["local"], mode="paper", human=True) == []
 
 
+@pytest.mark.replays
 def test_a_replay_is_logged_where_that_is_typed(
     short: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

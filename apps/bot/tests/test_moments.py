@@ -71,6 +71,7 @@ def test_after_any_jumps_all_is_what_it_was_at_that_frame(
         assert (bot.journal.hash, seen(bot)) == straight[end]
 
 
+@pytest.mark.replays
 def test_each_panel_shows_what_it_showed(
     played: tuple[Bot, list[Moment], list[tuple[str, Snapshot]]], frames: list[Frame]
 ) -> None:
@@ -139,6 +140,7 @@ weight = 0.4
 """
 
 
+@pytest.mark.replays
 def test_a_decision_that_was_packed_is_written_as_it_was(
     tmp_path: Path, frames: list[Frame]
 ) -> None:
@@ -191,6 +193,7 @@ def unpackable(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.replays
 def test_from_another_bot_it_begins_again(tmp_path: Path, frames: list[Frame]) -> None:
     """Without a moment the first frame is always there: of a bot that has seen nothing yet."""
     options = Options(strategy=str(unpackable(tmp_path)))

@@ -34,6 +34,7 @@ def looked() -> Bot:
     return played(monitored=True)
 
 
+@pytest.mark.replays
 def test_monitoring_changes_nothing(looked: Bot) -> None:
     """The run does the same for the same reasons."""
     assert looked.journal.hash == played(monitored=False).journal.hash

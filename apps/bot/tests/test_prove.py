@@ -124,6 +124,7 @@ def frames() -> list[Frame]:
     return frames
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize("kind", CHEATS)
 def test_a_cheat_of_each_kind_is_found(kind: str, frames: list[Frame], tmp_path: Path) -> None:
     """It is found by what it does, and for no other reason; whoever does not cheat passes."""
@@ -194,6 +195,7 @@ def test_what_is_lent_is_good_for_its_frame() -> None:
     assert lease.late == ["thing of frame 0 was read at frame 1"]
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize(
     ("body", "code", "words"),
     [

@@ -298,6 +298,7 @@ def test_the_day_of_real_orders_is_remembered_without_a_ledger(
     )
 
 
+@pytest.mark.replays
 def test_rows_after_a_missing_one_are_not_read(tmp_path: Path, frames: list[Frame]) -> None:
     """They would not fit; how many they are is reported."""
     url = str(tmp_path / "bot.db")
@@ -405,6 +406,7 @@ def test_what_is_no_name_of_an_account_is_refused(name: str) -> None:
         paper_account(name)
 
 
+@pytest.mark.replays
 def test_a_state_is_stored_again_after_many_events(
     frames: list[Frame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -447,6 +449,7 @@ def events_of(url: str) -> list[tuple[int, str]]:
         return connection.execute("SELECT run_id, kind FROM ledger_events").fetchall()
 
 
+@pytest.mark.replays
 def test_a_state_is_the_writers_own_whatever_the_ledger_does_later(frames: list[Frame]) -> None:
     """It is written in parts by another thread, and is to the letter what it was."""
     run = Run(lambda *_: None).on(frames[:3_000])
@@ -459,6 +462,7 @@ def test_a_state_is_the_writers_own_whatever_the_ledger_does_later(frames: list[
     assert "".join(in_parts(later)) == text
 
 
+@pytest.mark.replays
 def test_what_a_run_could_not_write_is_read_too(tmp_path: Path, frames: list[Frame]) -> None:
     """Its database was locked to the end: its rows wait in a file."""
     url = str(tmp_path / "bot.db")
@@ -483,6 +487,7 @@ def test_no_id_that_an_earlier_run_has_claimed_serves_again() -> None:
     assert unused_id(beyond(Left(run=1, at=1, ended=False), [])) > 0
 
 
+@pytest.mark.replays
 def test_an_account_of_which_only_ids_are_left_begins_above_them(
     tmp_path: Path, frames: list[Frame]
 ) -> None:
@@ -506,6 +511,7 @@ def test_an_account_of_which_only_ids_are_left_begins_above_them(
     assert to_json(following.venue.ledger) == [*run.states.values()][-1]
 
 
+@pytest.mark.replays
 def test_a_server_gives_back_the_same(postgresql: Callable[[], str], frames: list[Frame]) -> None:
     """To the quantum, as the file does."""
     url = postgresql()

@@ -224,6 +224,7 @@ def live_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bot.live.commands.live", frames)
 
 
+@pytest.mark.replays
 @pytest.mark.usefixtures("live_frames")
 def test_a_paper_run_is_written_down_unless_somebody_wants_none(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
@@ -241,6 +242,7 @@ def test_a_paper_run_is_written_down_unless_somebody_wants_none(
     assert without
 
 
+@pytest.mark.replays
 @pytest.mark.usefixtures("live_frames")
 def test_a_run_goes_on_beside_a_database_that_is_none(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
@@ -368,6 +370,7 @@ def holdings(figures: list[PositionFigures] | None = None) -> WireHoldings:
     return WireHoldings(str(US), lambda: figures or [])
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize("session", REAL, ids=str)
 def test_positions_of_real_sessions_add_up_to_what_was_earned(session: Session) -> None:
     """Whatever order their fills are reported in; what is open is what the chain has."""

@@ -257,6 +257,7 @@ def test_a_signal_ends_a_run_that_holds_nothing(screen: Screen, frames: list[Fra
     assert not screen.pace(frames[0])
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize("panel", ["v", "2", "1"])
 def test_w_explains_the_newest_of_a_row_without_an_explanation_of_its_own(
     screen: Screen, panel: str

@@ -50,6 +50,7 @@ def test_a_cancel_of_all_orders_halts_nothing(reached: Reached) -> None:
     assert found["words"] == "cancel by api: a test (trading token, 127.0.0.1)"
 
 
+@pytest.mark.replays
 def test_what_was_done_replays_to_the_same_bytes(reached: Reached, tmp_path: Path) -> None:
     """The recording of it has the act, with its number, and the hash is the same."""
     taken = [*first_minute()]

@@ -222,6 +222,7 @@ def test_one_look_serves_all_monitors_of_a_second(
     assert len(looks) == 1
 
 
+@pytest.mark.replays
 def test_counters_never_go_back() -> None:
     """From one moment of a run to a later one."""
     bot, seen = Bot(Options()), list[dict[Any, float]]()

@@ -302,6 +302,7 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+@pytest.mark.replays
 def test_a_run_is_the_same_while_somebody_looks_all_the_time(
     short: Path, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

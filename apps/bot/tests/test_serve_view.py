@@ -307,6 +307,7 @@ def test_a_browser_that_logged_in_sees_it(bot: Bot, tmp_path: Path) -> None:
 # --- the run's thread ---
 
 
+@pytest.mark.replays
 def test_looking_changes_nothing() -> None:
     """A run that a browser looks at from its middle on decides the same, to the same hash."""
     looking, views = Looks("REPLAY", "quickstart"), frozenset([WHOLE, ("way", ""), ("speed", "")])

@@ -106,6 +106,7 @@ def signals():
 """
 
 
+@pytest.mark.replays
 def test_signals_of_a_file_are_checked_by_a_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

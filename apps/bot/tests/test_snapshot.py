@@ -191,6 +191,7 @@ def last_known(lost: str = "", links: bool = True, ticks: int = 40) -> Bot:
     return bot
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize(
     ("links", "words"),
     [(True, "link silent, no new block for 11 s"), (False, " stale, no block came")],
@@ -204,6 +205,7 @@ def test_what_is_held_on_old_prices_is_in_doubt(paper: Bot, links: bool, words: 
     assert stale.doubt_s == pytest.approx(40, abs=2)
 
 
+@pytest.mark.replays
 def test_a_poll_that_brings_nothing_stands_in_for_no_connection() -> None:
     """One that answers does."""
     seen = []
@@ -216,6 +218,7 @@ def test_a_poll_that_brings_nothing_stands_in_for_no_connection() -> None:
     assert seen == [False, True]
 
 
+@pytest.mark.replays
 def test_what_is_held_behind_a_lost_connection_is_in_doubt() -> None:
     """Before its markets are stale; the header has the reason, and how often it was tried."""
     lost = last_known("gone", ticks=5)

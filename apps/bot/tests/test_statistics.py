@@ -1,6 +1,7 @@
 """What luck makes of results: intervals, rivals by chance, and the best of many."""
 
 import math
+from operator import mul
 from random import Random
 from statistics import fmean
 
@@ -9,6 +10,7 @@ from bot.backtest.statistics import (
     FEWEST_BLOCKS,
     OF_RETURNS,
     OF_TRADES,
+    Path,
     against,
     by_chance,
     calmar,
@@ -96,6 +98,7 @@ def test_a_sample_is_as_long_and_of_whole_neighbours(values, block, seed):
     assert all((places[n] - places[n - 1]) % len(values) == 1 % len(values) for n in apart)
 
 
+@pytest.mark.no_cover  # it counts over many walks
 def test_intervals_hold_the_truth_about_as_often_as_they_claim():
     """Of 100 walks without drift the mean's interval holds 0 in about 95 of 100."""
     hit = 0
@@ -144,51 +147,71 @@ def test_the_same_seed_draws_the_same_interval():
 
 
 @given(st.lists(st.sampled_from([-2.0, -1.0, 0.0, 1.0, 2.0]), max_size=50))
-def test_spells_and_idle_hours_are_all_hours(path):
-    """Nothing is lost, and a spell has one direction."""
-    held, idle = spells(path)
+def test_spells_are_all_periods_in_which_something_is_held(path):
+    """None is lost, and a spell has one direction, as large as its periods."""
+    found = spells(path)
 
-    assert sum(map(len, held)) + idle == len(path)
-    assert all(len({x > 0 for x in run}) == 1 for run in held)
+    assert sum(end - begin for begin, end, _ in found) == sum(x != 0 for x in path)
+    for begin, end, usdc in found:
+        assert all(x * usdc > 0 for x in path[begin:end])
+        assert (end - begin) * usdc**2 == pytest.approx(sum(x * x for x in path[begin:end]))
 
 
+@pytest.mark.replays
 def test_a_strategy_that_sees_the_future_is_not_luck():
-    """Long in each hour that rises, short in each that falls."""
+    """Long in each period that rises, short in each that falls."""
     moves = walk(2, 120)
     held = [1_000.0 if x > 0 else -1_000.0 for x in moves]
     profit = sum(h * x for h, x in zip(held, moves, strict=True))
 
-    luck = by_chance({"BTC-USD": held}, {"BTC-USD": moves}, profit, 0.0)
+    luck = by_chance([Path({"BTC-USD": held}, {"BTC-USD": moves})], profit)
 
     assert not luck.is_luck
     assert luck.better == 0.0
 
 
+@pytest.mark.no_cover  # it counts over many walks
 def test_a_strategy_that_tosses_a_coin_is_luck_about_as_often_as_claimed():
-    """Of 60 coins about 57 lie within the interval, whatever they cost."""
+    """Of 60 coins about 57 lie within the interval, whatever they cost, also in two runs."""
     lucky = 0
     for seed in range(60):
-        chance, moves = Random(f"coin {seed}"), walk(seed, 72)
-        held = [chance.choice((-500.0, 0.0, 500.0)) for _ in moves]
-        profit = sum(h * x for h, x in zip(held, moves, strict=True)) - 3.0
-        lucky += by_chance(
-            {"A-USD": held}, {"A-USD": moves}, profit, 3.0, seed=seed, rivals=100
-        ).is_luck
+        chance, walks = Random(f"coin {seed}"), (walk(seed, 72), walk(seed + 100, 48))
+        paths = [
+            Path({"A-USD": [chance.choice((-500.0, 0.0, 500.0)) for _ in moves]}, {"A-USD": moves})
+            for moves in walks
+        ]
+        gained = [sum(map(mul, p.held["A-USD"], p.moves["A-USD"])) for p in paths]
+        lucky += by_chance(paths, sum(gained) - 3.0, seed=seed, rivals=100).is_luck
 
     assert lucky >= 53
 
 
+def test_markets_that_move_together_are_one_bet():
+    """Two of the same moves, held at once, may win or lose twice what one does."""
+    moves = walk(3, 200)
+    held = [100.0 * (n % 7 < 3) for n in range(200)]
+    one = by_chance([Path({"A-USD": held}, {"A-USD": moves})], 0.0)
+    two = by_chance([Path({"A-USD": held, "B-USD": held}, {"A-USD": moves, "B-USD": moves})], 0.0)
+
+    assert one.high is not None
+    assert two.high == pytest.approx(2 * one.high)
+
+
 def test_who_held_nothing_is_not_judged():
-    """Without a spell there are no rivals, and nothing is shown."""
-    luck = by_chance({"A-USD": [0.0] * 50}, {"A-USD": [0.01] * 50}, 0.0, 0.0)
+    """Without a spell there are no rivals, and nothing is shown; nor of an unknown profit."""
+    nothing = Path({"A-USD": [0.0] * 50}, {"A-USD": [0.01] * 50})
+    short = Path({"A-USD": [1.0] * 5}, {"A-USD": [0.01] * 5})
+    long = Path({"A-USD": [1.0] * 50}, {"A-USD": [0.01] * 50})
 
-    assert (luck.low, luck.better, luck.is_luck) == (None, None, True)
+    for paths, profit in (([], 0.0), ([nothing], 0.0), ([short], 0.0), ([long], None)):
+        luck = by_chance(paths, profit)
+        assert (luck.profit, luck.low, luck.better, luck.is_luck) == (profit, None, None, True)
 
 
-def test_moves_of_other_hours_are_refused():
-    """A path and its moves are of the same hours."""
-    with pytest.raises(ValueError, match="expected a move of A-USD for each of 2 hours, got 1"):
-        by_chance({"A-USD": [1.0, 1.0]}, {"A-USD": [0.1]}, 0.0, 0.0)
+def test_moves_of_other_periods_are_refused():
+    """A path and its moves are of the same periods."""
+    with pytest.raises(ValueError, match="expected a move of A-USD for each of 2 periods, got 1"):
+        by_chance([Path({"A-USD": [1.0, 1.0]}, {"A-USD": [0.1]})], 0.0)
 
 
 def test_what_is_ahead_of_holding_is_their_difference():
@@ -236,6 +259,7 @@ def test_the_best_of_many_walks_is_deflated_and_a_true_edge_is_not():
     assert (deflated_sharpe(edge, 100) or 0.0) > 0.95
 
 
+@pytest.mark.no_cover  # it counts over many walks
 def test_the_best_of_walks_is_as_often_among_the_worse_half():
     """Without an edge it is a coin; with one it is hardly ever."""
     found = [

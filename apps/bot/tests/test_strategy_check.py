@@ -106,6 +106,7 @@ def frames(minutes: Path) -> list[Frame]:
     return list(Recording(minutes))
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize("kind", WRONG)
 def test_what_does_not_behave_is_found_by_its_rule(
     kind: str, frames: list[Frame], tmp_path: Path
@@ -199,6 +200,7 @@ def recorded(minutes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize(
     "command", [["prove", "rank", "%", "--cuts", "1"], ["chaos", "%", "--seeds", "1"]]
 )

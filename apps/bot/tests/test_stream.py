@@ -241,6 +241,7 @@ def test_a_replay_prints_each_decision_and_fill_above_its_report(
     assert len(report.splitlines()) == 6
 
 
+@pytest.mark.replays
 @pytest.mark.parametrize("option", ["--quiet", "--json"])
 def test_a_quiet_run_prints_its_report_alone(
     option: str, short: Path, capsys: pytest.CaptureFixture[str]

@@ -12,22 +12,24 @@ import msgspec
 import pytest
 from bot.__main__ import main
 from bot.backtest.figures import Figures, RunFigures
+from bot.backtest.playing import bounds
 from bot.backtest.statistics import Interval, Overfitting
 from bot.config.document import ConfigError
 from bot.config.settings import load
 from bot.config.varied import base_of, varied, yaml_of
-from bot.engines.engine import Here, engine_of
+from bot.engines.engine import Here
 from bot.engines.work import Lost
 from bot.progress import Progress
+from bot.run.resume import ACCOUNT
 from bot.sweep import block as blocks
-from bot.sweep.block import Block, Key, Outcome, code_of, play_block, source_of
+from bot.sweep.block import Block, Key, Outcome, code_of, play_block, source_of, spans_of
 from bot.sweep.grid import Variant, read_grid, variants_of
 from bot.sweep.ranking import Overfit, intervals, overfit, ranked
 from bot.sweep.report import luck_rows
 from bot.sweep.results import Results, digest_of, write_table
 from bot.sweep.run import Plan, Sweep
 from bot.sweep.samplers import Listed, Sampled, sampler_of
-from dydx_conn import ConnError, find_recording
+from dydx_conn import ConnError, Frame, Header, History, Recording, RecordingWriter, find_recording
 
 GRID = """\
 policy:
@@ -132,6 +134,7 @@ def test_steps_are_exact(grid):
         ("policy.max_leverage: [1, 2, 1]", "1:29", "expected each value once, got 1 again"),
         ("policy.max_leverage: {low: 1}", "1", "expected low and high, got no high"),
         ("policy.max_leverage: {low: 1, high: x}", "1", "expected a number as high, got 'x'"),
+        ("policy.max_leverage: {low: 1, high: .inf}", "1", r"a number up to 1e\+15 as high"),
         ("policy.max_leverage: {low: 2, high: 1}", "1", "expected low < high, got 2 and 1"),
         ("policy.max_leverage: {low: 1, high: 2, step: 0}", "1", "expected a step above 0"),
         ("policy.max_leverage: {low: 1, high: 2, log: 3}", "1", "expected log to be true"),
@@ -166,6 +169,12 @@ def test_a_grid_beyond_all_patience_is_refused(grid):
     text = "deposit: {low: 1, high: 1000, step: 1}\npolicy.max_leverage: {low: 1, high: 2, step: 0.001}"
     with pytest.raises(ConnError, match="expected at most 100,000 combinations, got 1,001,000"):
         Listed(read_grid(grid(text)))
+
+
+def test_a_grid_without_end_is_refused_before_any_of_it_is_made(grid):
+    """Steps that are too small by mistake take no time, and no memory."""
+    with pytest.raises(ConnError, match=r"expected at most 100,000 combinations, got 1\.0e\+300"):
+        Listed(read_grid(grid("policy.max_leverage: {low: 1, high: 2, step: 1.0e-300}")))
 
 
 # === Variants ===
@@ -227,6 +236,18 @@ def test_another_strategy_of_ones_own_is_other_code(tmp_path):
     assert len({*found, code_of(BASE)}) == 3
 
 
+def test_another_model_of_books_is_other_code(tmp_path):
+    """Settings have its path: what is in it counts as code, whether of the base or of a variant."""
+    path = tmp_path / "book.json"
+    base = base_of(load({"paper.book_model": ("bot.yaml", str(path))}, environment={}))
+    found = []
+    for text in ("{}", '{"markets": {}}'):
+        path.write_text(text, encoding="utf-8")
+        found += [code_of(base), code_of(BASE, {"paper.book_model": str(path)})]
+
+    assert found[0] == found[1] != found[2] == found[3] != code_of(BASE)
+
+
 # === Blocks ===
 
 
@@ -235,6 +256,28 @@ def block(plan: Plan, **changed: Any) -> Block:
     variant = Variant({"policy.max_leverage": 1}, varied(BASE, {"policy.max_leverage": 1}).hash)
     made = Block(source=plan.sources[0], base=BASE, variants=(variant,), code=code_of(BASE))
     return msgspec.structs.replace(made, **changed)
+
+
+def played_alone(task: Block) -> RunFigures:
+    """Return what a task of one variant came to."""
+    found = play_block(task)
+    assert not isinstance(found, Lost)
+    return found[0].figures
+
+
+def test_what_is_played_of_a_recording_is_part_of_what_its_results_are_of(tmp_path):
+    """Candles alone are another result than trades, and what a history lacks is refused before."""
+    path, past = tmp_path / "past.jsonl.zst", History(
+        markets=("BTC-USD",), kinds=("candles",), since_ns=0, until_ns=1, window_s=60,
+    )  # fmt: skip
+    header = Header(network="n", rest="", ws="", client="", source="s", history=past)
+    RecordingWriter(path, header).close()
+
+    source = source_of(path, "past", 60.0, "candles")
+
+    assert (source.span, source_of(path, "past", None).span) == ("first 60 s, candles", "")
+    with pytest.raises(ConnError, match="expected a history of trades, got one of candles"):
+        source_of(path, "past", None, "trades")
 
 
 def test_a_recording_that_is_another_is_not_played(small):
@@ -282,7 +325,7 @@ def test_a_recording_is_found_by_its_name_where_a_worker_began(tmp_path, monkeyp
     ("changed", "words"),
     [
         ({"variants": (Variant({"policy.max_leverage": 1}, "0" * 64),)}, "the worker's defaults"),
-        ({"code": "0" * 64}, "expected the strategy's file that the sweep began with"),
+        ({"code": "0" * 64}, "expected the files of strategy, signals and book model"),
     ],
 )
 def test_settings_and_code_that_are_others_are_refused(small, changed, words):
@@ -309,6 +352,39 @@ def test_what_a_variant_raises_is_in_its_result_alone(small, tmp_path):
     assert outcome.failure.endswith("got ValueError: no at mine.py:6")
 
 
+def test_a_recording_is_cut_into_spans(small):
+    """One after the other, as whole ones; each has a key and an account of its own."""
+    source = msgspec.structs.replace(small.sources[0], seconds=None)
+    since, until = bounds(Recording(Path(source.path)))
+
+    first, second, *_ = spans_of(source, since, until, 2 * 10**9)
+    assert (first.closes_ns, second.closes_ns) == (second.opens_ns, since + 4 * 10**9)
+    assert first.span.endswith("Z/" + second.span.partition("/")[0])
+    one, other = (played_alone(block(small, source=each)) for each in (first, second))
+    assert (one.since_ns, other.since_ns) == (since, since + 2 * 10**9)
+    assert one.until_ns < since + 2 * 10**9 <= other.until_ns
+    assert one.equity[0][1] == other.equity[0][1] == 10_000
+    with pytest.raises(ConnError, match=r"spans within quickstart, .* got 24 hours as one"):
+        spans_of(source, since, until, 24 * 3_600 * 10**9)
+
+
+def test_what_a_recorded_run_did_is_no_part_of_a_sweep(small):
+    """Its acts and its account are left out; what it carried over is not."""
+    frames = [
+        Frame(n, n, n, link, kind, text)
+        for n, (kind, link, text) in enumerate(
+            [
+                ("act", "key", "halt"),
+                ("state", ACCOUNT, "{}"),
+                ("state", "run", "{}"),
+                ("ws", "c1", "x"),
+            ]
+        )
+    ]
+
+    assert [frame.kind for frame in frames if blocks._counts(frame)] == ["state", "ws"]
+
+
 # === Sweeps ===
 
 
@@ -326,17 +402,36 @@ def test_every_order_and_every_loss_gives_the_same_digest(small, tmp_path):
     assert twisted.swept.missing == []
 
 
-def test_processes_find_what_this_process_finds(small, tmp_path):
-    """Two workers, and a sweep that goes on with one result of the other: one digest."""
+def test_a_sweep_goes_on_with_what_is_there(small, tmp_path):
+    """One result and a torn one of another sweep, and workers that twist the order: one digest."""
     straight = swept(small, Here(), tmp_path / "a")
     lines = (tmp_path / "a" / "results.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "results.jsonl").write_bytes(lines[1] + lines[0][:40])
 
-    resumed = swept(small, engine_of("local:2"), tmp_path / "b")
+    resumed = swept(small, Twisted(lambda _, result: result), tmp_path / "b")
 
     assert resumed.swept.digest == straight.swept.digest
     assert resumed.swept.known == 1
+
+
+def test_variants_of_other_code_are_played_in_other_passes(small, tmp_path, grid):
+    """A pass has one model of books and one hash of code; what came of each is found in whole."""
+    for name, text in (("a", "{}"), ("b", '{"markets": {}}')):
+        (tmp_path / f"{name}.json").write_text(text, encoding="utf-8")
+    paths = [str(tmp_path / f"{name}.json") for name in ("a", "b")]
+    text = f"paper.book_model: {json.dumps(paths)}\npolicy.max_leverage: [1, 2]\n"
+    plan = msgspec.structs.replace(small, grid=read_grid(grid(text)))
+    sizes: list[int] = []
+
+    def note(task: Block, result: Any) -> Any:
+        sizes.append(len(task.variants))
+        return result
+
+    run = swept(plan, Twisted(note), tmp_path / "out")
+
+    assert (sizes, run.swept.missing) == ([1] * 4, [])
+    assert len({key.code for key in run.swept.outcomes}) == 2
 
 
 def test_a_worker_that_answers_for_another_task_is_believed_nothing(small, tmp_path):
@@ -355,6 +450,7 @@ def test_a_worker_that_answers_for_another_task_is_believed_nothing(small, tmp_p
     assert (tmp_path / "results.jsonl").read_bytes() == b""
 
 
+@pytest.mark.replays
 def test_a_sampler_asks_for_the_same_whoever_works(small, tmp_path):
     """It is answered in the order of its trials, not of the results."""
     digests = set()
@@ -431,6 +527,17 @@ def test_results_that_cannot_be_read_are_made_again(tmp_path):
     assert [key.config for key in found] == ["a", "b"]
     assert torn == 2
     assert path.read_bytes().count(b"\n") == 4
+
+
+def test_a_result_that_was_edited_is_made_again(tmp_path):
+    """Each line has its sum: no figure but the one that was found ranks."""
+    with Results(tmp_path) as results:
+        results.add([outcome("a", profit=1.0), outcome("b", profit=2.0)])
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"profit":2.0', b'"profit":9.0'))
+
+    with Results(tmp_path) as again:
+        assert ([key.config for key in again.found], again.torn) == (["a"], 1)
 
 
 def test_one_sweep_at_a_time_writes_to_a_folder(tmp_path):
@@ -582,6 +689,7 @@ def typed(path: Path, out: Path, *more: str) -> list[str]:
     return [*words, "--out", str(out), *more]
 
 
+@pytest.mark.replays
 def test_a_sweep_leaves_results_a_page_a_row_each_and_a_file_of_settings(grid, tmp_path, capsys):
     """What it prints names all of it; a second time everything is known; the file can be used."""
     path, out, database = grid(GRID), tmp_path / "out", tmp_path / "bot.db"
@@ -594,6 +702,8 @@ def test_a_sweep_leaves_results_a_page_a_row_each_and_a_file_of_settings(grid, t
     assert "sweep        grid: 2 settings, 6 variants" in first
     assert f"hash {second['results_hash']}" in first
     assert "max_leverage  gross_share" in first
+    assert f"page         {out}/front.html" in first
+    assert f"next         bot backtest {out}/best.yaml quickstart --report-html" in first
     assert {path.name for path in out.iterdir()} == {
         "results.jsonl", "results.parquet", "front.html", "best.yaml",
     }  # fmt: skip
@@ -613,6 +723,9 @@ def test_a_sweep_leaves_results_a_page_a_row_each_and_a_file_of_settings(grid, t
         (["{grid}", "quickstart", "--objective", ","], "each once"),
         (["{grid}", "quickstart", "--trials", "3"], "which tries all"),
         (["{grid}", "quickstart", "--engine", "moon"], "expected an engine"),
+        (["{grid}", "quickstart", "--span", "soon"], "expected a span such as 1d"),
+        (["{grid}", "quickstart", "--span", "1h"], "got 1 hours as one"),
+        (["{grid}", "quickstart", "--span", "9s", "--seconds", "9"], "--span or --seconds"),
         (["{grid}", "quickstart", "--engine", "dask://10.0.0.1:1"], "mutual TLS"),
         (["nowhere.yaml", "quickstart"], "expected a configuration that can be read"),
         (["{grid}", "quickstart", "--strategy", "gone.py"], "gone.py"),

@@ -882,6 +882,7 @@ def stage(
     return set_
 
 
+@pytest.mark.replays
 def test_a_trade_is_reported_and_recorded_for_replay(
     stage: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -204,6 +204,7 @@ def test_moments_are_thinned_when_there_are_many(path: Path) -> None:
     assert trip.travel._every == 20
 
 
+@pytest.mark.replays
 def test_at_the_end_a_person_may_still_go_back(short: Path) -> None:
     """The source ends only when nobody wants anything any more."""
     trip, ends = Trip(short, Options()), list[int]()
@@ -368,6 +369,7 @@ def test_home_and_end_are_where_the_recording_begins_and_ends(
     assert person.screen.player.paused
 
 
+@pytest.mark.replays
 def test_at_the_end_the_dashboard_stays_until_somebody_goes_back(
     short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,10 +4,11 @@ from itertools import pairwise
 
 import pytest
 from bot.backtest.figures import Figures, RunFigures
-from bot.backtest.walks import Fold, folds, walked
+from bot.backtest.walks import Fold, Objective, Ran, folds, walked
 from dydx_conn import ConnError
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 TIMES = st.integers(1, 50)
 
@@ -20,9 +21,7 @@ def figures(profit: float | None) -> RunFigures:
     )  # fmt: skip
 
 
-def profit_of(of: RunFigures) -> float | None:
-    """Judge by profit."""
-    return of.total.profit
+PROFIT = Objective.of("profit")
 
 
 @given(st.integers(0, 99), st.integers(0, 300), TIMES, TIMES)
@@ -58,28 +57,45 @@ def test_a_span_that_is_too_short_says_how_long_it_must_be():
 
 def test_the_best_of_the_training_is_judged_by_its_test_alone():
     """What another would have made in the test changes nothing but what was possible."""
-    profits = {("a", 2): 1.0, ("b", 2): 2.0, ("a", 3): 9.0, ("b", 3): -1.0}
+    profits = {2: (1.0, 2.0), 3: (9.0, -1.0)}
     played = []
 
-    def judged(names, since, opens, until):
-        played.append((since, opens, until))
-        return [figures(profits[name, until]) for name in names]
+    def judge(since, until):
+        played.append((since, until))
+        return [Ran(figures(x)) for x in profits[until]]
 
-    step = walked([Fold(0, 2, 3)], ["a", "b"], judged, profit_of)[0]
+    step = next(walked([Fold(0, 2, 3)], judge, PROFIT))
 
-    assert (step.chosen, step.train, step.test, step.best) == ("b", 2.0, -1.0, 9.0)
-    assert played == [(0, 0, 2), (0, 2, 3)]
+    assert (step.chosen, step.train, step.test, step.best) == (1, 2.0, -1.0, 9.0)
+    assert played == [(0, 2), (2, 3)]
 
 
 @pytest.mark.parametrize(
-    ("trained", "chosen"), [((None, -5.0), "b"), ((None, None), "a"), ((1.0, 1.0), "a")]
+    ("trained", "chosen"), [((None, -5.0), 1), ((None, None), 0), ((1.0, 1.0), 0)]
 )
 def test_an_unknown_worth_is_chosen_last_and_the_first_of_equals(trained, chosen):
     """A loss that is known beats what nobody knows."""
 
-    def judged(_names, _since, opens, _until):
-        return [figures(x) for x in (trained if opens == 0 else (None, None))]
+    def judge(since, _until):
+        return [Ran(figures(x)) for x in (trained if since == 0 else (None, None))]
 
-    step = walked([Fold(0, 2, 3)], ["a", "b"], judged, profit_of)[0]
+    step = next(walked([Fold(0, 2, 3)], judge, PROFIT))
 
     assert (step.chosen, step.test, step.best) == (chosen, None, None)
+
+
+def test_what_raised_in_its_training_is_not_chosen():
+    """However much it had made by then."""
+
+    def judge(_since, _until):
+        return [Ran(figures(9.0), "ValueError"), Ran(figures(-1.0))]
+
+    assert next(walked([Fold(0, 2, 3)], judge, PROFIT)).chosen == 1
+
+
+def test_of_what_is_to_be_small_the_least_is_chosen():
+    """A drawdown, say."""
+    falls = [Ran(replace(figures(0.0), total=Figures(max_drawdown=x))) for x in (3.0, 1.0, None)]
+    step = next(walked([Fold(0, 2, 3)], lambda *_: falls, Objective.of("max_drawdown")))
+
+    assert (step.chosen, step.best) == (1, 1.0)

@@ -43,6 +43,7 @@ def way(bot: Bot) -> Way:
     return bot.shown.way
 
 
+@pytest.mark.replays
 def test_looking_changes_nothing(looked: Bot) -> None:
     """The run does the same for the same reasons: its hash is the one that nobody looked at."""
     assert looked.journal.hash == played(traced=False).journal.hash

@@ -16,6 +16,7 @@ from dydx_conn import (
     History,
     MarketsContents,
     Recording,
+    RecordingError,
     RecordingWriter,
     TradesContents,
     contents,
@@ -263,12 +264,28 @@ def test_a_candle_takes_no_block_from_the_order_before_it() -> None:
 
 def test_without_heights_they_are_reckoned_from_the_day_of_the_fetch() -> None:
     """Candles alone name no block: orders are dated by some height all the same."""
-    frames = played(candles_page(0, candle(0), candle(60)), kinds=("candles",))
+    pages = candles_page(0, candle(0), candle(60)), candles_page(3600)
+    frames = played(*pages, kinds=("candles",))
 
     heights = [contents(x)[0].block[0] for x in of_channel(frames, "v4_block_height")]
     assert heights[0] == 100
     assert all(a <= b for a, b in pairwise(heights))
     assert len({*heights}) == 4
+
+
+def test_where_candles_are_all_a_block_follows_those_of_an_end() -> None:
+    """At once and of the same height: then all are known, and what waits has waited no longer."""
+    frames = played(
+        candles_page(0, candle(0)), candles_page(0, candle(0, "5MINS")), kinds=("candles",)
+    )
+
+    after = [y for x, y in pairwise(frames) if x.channel == "v4_candles"]
+    before = [x for x, y in pairwise(frames) if y.channel == "v4_candles"]
+    (_, first), (_, last) = (contents(x)[0].block for x in (before[0], after[0]))
+    assert [x.channel for x in after] == ["v4_block_height"] * 2
+    assert [(x.at - SINCE) // SECOND for x in after] == [60, 300]
+    assert (last - first) // SECOND == 10
+    assert contents(before[0])[0].block[0] == contents(after[0])[0].block[0]
 
 
 LOST: list[tuple[str, Callable[[], Frame], str]] = [
@@ -300,14 +317,36 @@ def test_what_cannot_be_read_is_a_gap_and_the_rest_is_played(
 
 
 def test_a_window_out_of_order_is_a_gap_and_not_played() -> None:
-    """Its rows are of the past of what was played: time never goes back."""
+    """Its rows are of the past of what was played, and missing where they should have been."""
     odd = page(0, "/v4/trades/perpetualMarket/BTC-USD", "{}")
     odd = Frame(1, 1, 1, "rest", "http", "{}", "200", odd.channel, "yesterday")
 
     frames = played(trades_page(3600, trade(3601, 9)), trades_page(0, trade(1, 1)), odd)
 
     assert ids(frames) == [trade(3601, 9)["id"]]
-    assert sum(frame.kind == "gap" for frame in frames) == 2
+    assert sum(frame.kind == "gap" for frame in frames) == 3
+
+
+def test_time_ends_where_pages_end_whatever_the_header_says() -> None:
+    """A file that was cut off is no market in which nothing happens."""
+    frames = played(trades_page(0, trade(1, 1)), hours=24 * 365 * 100)
+
+    assert frames[-1].kind == "gap"
+    assert frames[-1].text.endswith("got the end")
+    assert frames[-1].at < SINCE + 3600 * SECOND
+
+
+@pytest.mark.parametrize("start_s", [-3600, 7200])
+def test_a_window_outside_of_the_span_is_a_gap_and_not_played(start_s: int) -> None:
+    """A page whose time is wrong takes no time with it."""
+    good = trades_page(0, trade(1, 1)), trades_page(3600)
+
+    frames = played(*good, trades_page(start_s, trade(start_s + 1, 2)))
+
+    assert [frame.text[:35] for frame in frames if frame.kind == "gap"] == [
+        "expected a window of the span of th"
+    ]
+    assert ids(frames) == [trade(1, 1)["id"]]
 
 
 def test_a_window_that_is_missing_is_a_gap_where_it_would_begin() -> None:
@@ -315,7 +354,7 @@ def test_a_window_that_is_missing_is_a_gap_where_it_would_begin() -> None:
     frames = played(trades_page(0, trade(1, 1)), trades_page(7200, trade(7201, 9)), hours=3)
 
     (gap,) = [frame for frame in frames if frame.kind == "gap"]
-    assert "expected the window after" in gap.text
+    assert "expected the window of" in gap.text
     assert SINCE < gap.at <= SINCE + 7200 * SECOND
     assert len(ids(frames)) == 2
 
@@ -328,15 +367,20 @@ def test_markets_that_nobody_described_are_a_gap() -> None:
     assert ids(frames) == [trade(1, 1)["id"]]
 
 
-def test_a_recording_of_history_is_iterated_as_what_its_pages_stand_for(tmp_path: Path) -> None:
-    """Whoever plays a recording need not know; whoever verifies it reads its pages."""
+def written(folder: Path, *pages: Frame) -> Path:
+    """Write pages, behind what describes a market, to a file."""
     header = Header(network="t", rest="http://x", ws="", client="", source="s", history=history())
-    path = tmp_path / "past.jsonl.zst"
+    path = folder / "past.jsonl.zst"
     writer = RecordingWriter(path, header)
-    for each in (*described(BTC), trades_page(0, trade(1, 1))):
+    for each in (*described(BTC), *pages):
         writer.write_frame(each)
     writer.close()
-    recording = Recording(path)
+    return path
+
+
+def test_a_recording_of_history_is_iterated_as_what_its_pages_stand_for(tmp_path: Path) -> None:
+    """Whoever plays a recording need not know; whoever verifies it reads its pages."""
+    recording = Recording(written(tmp_path, trades_page(0, trade(1, 1))))
 
     frames, pages = [*recording], [*recording.pages()]
 
@@ -350,7 +394,52 @@ def test_a_recording_of_history_is_iterated_as_what_its_pages_stand_for(tmp_path
     assert [*recording] == frames
 
 
+def test_of_a_history_some_kinds_alone_may_be_played(tmp_path: Path) -> None:
+    """Played by its candles it is what a history of candles would be; the header says so."""
+    path = tmp_path / "past.jsonl.zst"
+    past = history(kinds=("trades", "candles", "funding"))
+    header = Header(network="n", rest="r", ws="", client="c", source="s", history=past)
+    writer, pages = RecordingWriter(path, header), [*described(BTC), candles_page(0, candle(60))]
+    for frame in [*pages, trades_page(0, trade(1, 9)), page(0, "/v4/trades/x", "{}", "404")]:
+        writer.write_frame(frame)
+    writer.close()
+
+    coarse = Recording(path, ("candles", "funding"))
+
+    assert [*coarse] == [*unfold(history(kinds=("candles", "funding")), pages, "r")]
+    assert coarse.header.history == history(kinds=("candles", "funding"))
+
+
+@pytest.mark.parametrize("past", [None, history(kinds=("trades", "funding"))])
+def test_what_a_recording_lacks_cannot_be_played(tmp_path: Path, past: History | None) -> None:
+    """Refused at once, with what there is."""
+    path = tmp_path / "past.jsonl.zst"
+    header = Header(network="n", rest="r", ws="", client="c", source="s", history=past)
+    RecordingWriter(path, header).close()
+
+    with pytest.raises(RecordingError, match="expected a history of candles"):
+        Recording(path, ("candles", "funding"))
+
+
 ROWS = st.lists(st.tuples(st.integers(0, 7199), st.integers(0, 3)), max_size=40)
+
+
+@pytest.mark.parametrize(("at_s", "left"), [(-9, 3), (3_599, 3), (3_600, 2), (7_300, 1), (9**9, 1)])
+def test_windows_before_a_moment_are_passed_over(at_s: int, left: int, tmp_path: Path) -> None:
+    """What is left is played as ever, from the start of the moment's window on."""
+    path = tmp_path / "past.jsonl.zst"
+    header = Header(network="t", rest="", ws="", client="", source="s", history=history(hours=3))
+    writer = RecordingWriter(path, header)
+    rows = [trade(at, 200 + at) for at in (10, 3_610, 7_210)]
+    pages = [trades_page(3_600 * n, row) for n, row in enumerate(rows)]
+    for frame in [*described(BTC), *pages]:
+        writer.write_frame(frame)
+    writer.close()
+    frames = [*Recording(path).since(SINCE + at_s * SECOND)]
+
+    assert ids(frames) == [row["id"] for row in rows[-left:]]
+    assert frames[0].at == SINCE + 3_600 * (3 - left) * SECOND
+    assert not [frame for frame in frames if frame.kind == "gap"]
 
 
 @given(ROWS, ROWS, st.lists(st.integers(0, 119), max_size=10), st.sampled_from([600, 1800, 3600]))
@@ -440,3 +529,25 @@ def test_what_is_played_up_to_an_instant_does_not_depend_on_what_comes_after_it(
         return [frame for frame in played(*pages, kinds=kinds) if frame.at <= until_ns]
 
     assert before(cut_s) == before(7200)
+
+
+def test_what_pages_lack_is_damage_of_the_recording(tmp_path: Path) -> None:
+    """Whoever shows what a recording came to shows that as well."""
+    path = written(tmp_path, trades_page(0, trade(1, 1, createdAt="now")))
+
+    recording = Recording(path)
+    kinds = [frame.kind for frame in recording]
+
+    assert kinds.count("gap") == len(recording.damage) == 2
+    assert "1 of 1 rows" in recording.damage[0]
+
+
+def test_pages_without_their_header_are_refused(tmp_path: Path) -> None:
+    """They were no frames of a live link: played as such nothing would happen."""
+    path = written(tmp_path, trades_page(0, trade(1, 1)))
+    whole = bytearray(path.read_bytes())
+    whole[20] ^= 255
+    path.write_bytes(whole)
+
+    with pytest.raises(RecordingError, match=r"expected the header of .*, got damage"):
+        Recording(path)

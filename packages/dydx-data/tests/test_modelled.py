@@ -112,6 +112,18 @@ def test_candles_put_a_book_around_their_close_and_leave_a_bar() -> None:
     assert view.book.mid_price == pytest.approx(102, abs=1)
 
 
+def test_candles_are_shown_at_the_block_behind_them_and_time_alone_in_between() -> None:
+    """Orders fill as a candle comes; whoever decides sees all candles of an end together."""
+    past = Past()
+    view = past.candle(100, 104, 99, 102)
+    as_it_comes = view.changed
+    shown = [each.changed for each in step(past.state, past.link.block())]
+    past.link.wait(10)
+    between = [each.changed for each in step(past.state, past.link.block())]
+
+    assert (as_it_comes, shown, between) == ("bar", ["book"], ["time"])
+
+
 def test_where_trades_come_too_a_candle_models_nothing() -> None:
     """Trades know better where the price is."""
     past = Past()

@@ -290,6 +290,17 @@ def test_a_signal_is_its_definition_at_every_view(session, name):
 # === What holds of all of them ===
 
 
+def test_values_are_those_of_the_scores_to_the_last_digit(session):
+    """Before a score is made, and after."""
+    state, scorer = DataState(), Scorer()
+    for frame in session.frames:
+        for view in step(state, frame):
+            for made in scorer.step(view):
+                values = dict(made.values)
+                assert values == {score.signal: score.value for score in made.scores}
+                assert values == made.values
+
+
 def test_scores_are_on_the_scale_and_name_a_frame_that_has_been(session):
     """And the figures beside them are numbers."""
     for view, made in scored(session.frames):

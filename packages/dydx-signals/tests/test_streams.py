@@ -2,6 +2,7 @@
 
 import math
 
+import msgspec
 import pytest
 import reactivex
 from dydx_conn import MARBLE_CASES, WireWriter, play
@@ -247,6 +248,21 @@ def test_a_score_is_made_when_it_is_read_and_once():
     assert made[0].scores == first
     assert made[0].markets["BTC-USD"].score("funding") is first[0]
     assert Counting.readings == 1
+
+
+def test_an_engine_that_inherits_from_a_standard_one_is_read_itself_for_its_value():
+    """What it changed of a score is in the value, too."""
+
+    class Doubled(Funding):
+        def read(self, ticker: str) -> Score | None:
+            score = super().read(ticker)
+            return score and msgspec.structs.replace(score, value=2.0 * score.value)
+
+    scorers = [Scorer([Funding]), Scorer([Doubled])]
+    for view in views(funded().frames):
+        plain, doubled = ([made.values for made in scorer.step(view)] for scorer in scorers)
+
+    assert doubled == [{"funding": 2.0 * plain[0]["funding"]}]
 
 
 def test_scorers_of_the_same_engines_read_what_one_alone_reads():

@@ -83,6 +83,10 @@ class Set:
         """Return a score that was set."""
         return self.made[ticker].get(signal)
 
+    def values(self, ticker: str) -> dict[str, float]:
+        """Return the values that were set."""
+        return {signal: score.value for signal, score in self.made[ticker].items()}
+
 
 # What was scored last in each market, by whatever test.
 _VIEWS: dict[str, MarketView] = {}

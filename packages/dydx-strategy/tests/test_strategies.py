@@ -266,6 +266,16 @@ def test_what_jumps_and_comes_back_is_traded_against():
     assert any("are left" in why for why in words(street.decided))
 
 
+def test_candles_alone_say_nothing_to_trade_against():
+    """What was paid within a minute is not in them: that is its reason, not a wait for ever."""
+    street = Street(Reversion(BACK.model_copy(update={"report_s": 60.0})))
+    street.run(1, jumping())
+    street.data.views["BTC-USD"].book.fidelity = "candles"
+
+    assert street.targets(960, jumping()) == []
+    assert any("it needs trades" in why for why in words(street.decided))
+
+
 def test_what_jumps_and_stays_is_not():
     """A step up each ten minutes: half of its distance lasts as long as the average follows."""
     street = Street(Reversion(BACK))

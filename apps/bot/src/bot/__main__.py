@@ -29,16 +29,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not typed or (typed[0].startswith("-") and typed[0] not in ("-h", "--help", "--version")):
         typed.insert(0, "replay")
     options = parser().parse_args(typed)
-    from bot.outlet import guarded, uncaught
-
-    sys.excepthook, former = uncaught, sys.unraisablehook
-    sys.unraisablehook = end_again
+    former, sys.unraisablehook = sys.unraisablehook, end_again
     # Whoever ends a run politely gets what Ctrl-C gets: its report, its recording closed.
     for number in _ENDS[1:]:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
     code = 0
     try:
+        # What these load takes most of a second on a busy machine: Ctrl-C ends that, too.
+        from bot.outlet import guarded, uncaught
+
+        sys.excepthook = uncaught
         with guarded():
             code = run(options)
         return flushed(code)

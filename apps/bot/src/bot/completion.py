@@ -18,6 +18,7 @@ from dydx_panels import PANELS
 from dydx_strategy import STRATEGIES
 
 from bot.archive.rows import KINDS
+from bot.backtest.walks import OBJECTIVES
 from bot.commands import parser
 from bot.config.profiles import PROFILES
 from bot.config.settings import PATHS as SETTINGS
@@ -25,7 +26,6 @@ from bot.config.settings import SECTIONS
 from bot.history import failures, holdings, orders, profits
 from bot.outlet import behind
 from bot.run.signals import known
-from bot.sweep.run import OBJECTIVES
 
 
 def completion(arguments: argparse.Namespace) -> int:

@@ -304,6 +304,12 @@ RUN: Final = (
 )
 
 # Where many runs are worked on (bot.engines).
+FIDELITY: Final = option(
+    "--fidelity",
+    choices=("trades", "candles"),
+    help="of a history play candles alone, a fraction of the frames, or insist on trades (default: "
+    "the best that it has)",
+)
 ENGINE: Final = option(
     "--engine",
     default="local",

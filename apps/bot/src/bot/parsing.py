@@ -243,6 +243,22 @@ def share(text: str) -> float:
     return number
 
 
+def duration(text: str) -> int:
+    """Read how long something is, such as 45s, 30m, 6h, 2d or 1w; ns.
+
+    >>> duration("6h")
+    21600000000000
+    """
+    found = re.fullmatch(r"(\d{1,5})([smhdw])", text.strip().lower())
+    if found is None or not int(found[1]):
+        what = "expected how long, such as 45s, 30m, 6h, 2d or 1w"
+        raise argparse.ArgumentTypeError(f"{what}, got {text!r}")
+    return int(found[1]) * _SECONDS[found[2]] * 1_000_000_000
+
+
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+
+
 def rest_address(text: str) -> str:
     """Read the address of an indexer's REST."""
     return _address(text, r"https?://[^\s/]+.*", "https://indexer.example.com")

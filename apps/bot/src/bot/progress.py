@@ -81,17 +81,31 @@ class Progress:
     def __enter__(self) -> Self:
         if self._bar is not None:
             self._bar.start()
+            _shown.append(self._bar)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
+            _shown.remove(self._bar)
             self._bar.stop()
+
+
+_shown: Final["list[Bar]"] = []
+
+
+def warn(text: str) -> None:
+    """Print a line on stderr, above the bar where there is one."""
+    if _shown:
+        _shown[-1].print(clean(text), markup=False, highlight=False, soft_wrap=True)
+    else:
+        print(clean(text), file=sys.stderr, flush=True)
 
 
 def _bar_on(stream: TextIO) -> "Bar":
     from rich.console import Console
     from rich.progress import BarColumn, ProgressColumn, TextColumn
     from rich.progress import Progress as Bar
+    from rich.table import Column
     from rich.text import Text
 
     class Left(ProgressColumn):
@@ -106,7 +120,7 @@ def _bar_on(stream: TextIO) -> "Bar":
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TextColumn("{task.completed:,.0f} of {task.total:,.0f}", markup=False),
-        Left(),
+        Left(table_column=Column(no_wrap=True)),
         TextColumn("{task.fields[words]}", markup=False),
     ]
     return Bar(

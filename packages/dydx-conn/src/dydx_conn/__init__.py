@@ -166,7 +166,7 @@ import threading
 import time
 import uuid
 import zlib
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import (
     AsyncIterator,
@@ -200,6 +200,7 @@ from typing import (
     Final,
     Generic,
     Literal,
+    NamedTuple,
     NoReturn,
     Required,
     Self,
@@ -2573,17 +2574,23 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     origin: str = ""
 
 
-def unfold(history: History, frames: Iterable[Frame], server: str = "") -> Iterator[Frame]:
+def unfold(
+    history: History,
+    frames: Iterable[Frame],
+    server: str = "",
+    kinds: Sequence[str] | None = None,
+) -> Iterator[Frame]:
     """Turn the frames of fetched pages into those of the link "history", in block order.
 
     First the link opens and describes the markets, as active and with the parameters of the day of
     the fetch; then each row comes at its own time, a candle at its end, an hour's funding with its
-    price. Between them stand blocks: one a second after each with rows, and every 10 s, of a
-    height that is reckoned from the rows before it; of all of them, where there are no trades.
-    Without funding rates the market's default is charged. What cannot be read is a gap. At most one
-    window, and the candles that outlast it, is in memory.
+    price. Between them stand blocks: one a second after each with rows, then every 10 s, of a
+    height that is reckoned from the rows before it; of all of them, where there are no trades:
+    there one more follows the candles of an end. Without funding rates the market's default is
+    charged. What cannot be read, or should be there and is not, is a gap. At most one window, and
+    the candles that outlast it, is in memory. Pages of other `kinds` are left out; None is all.
     """
-    unfolding = _Unfolding(history, server)
+    unfolding = _Unfolding(history, server, kinds)
     for frame in frames:
         if frame.kind == "gap":
             unfolding.lose(frame.text)
@@ -2667,8 +2674,9 @@ class _PastChain:
 class _Unfolding:
     """The window at hand, and how far the link has come."""
 
-    def __init__(self, history: History, server: str) -> None:
-        self._history, self._server = history, server
+    def __init__(self, history: History, server: str, kinds: Sequence[str] | None) -> None:
+        self._history, self._server, self._kinds = history, server, kinds
+        self._decides_by_candles = "trades" not in history.kinds
         self._seq, self._messages = 0, -1
         self._window = 0
         self._rows: list[_Past] = []
@@ -2694,16 +2702,28 @@ class _Unfolding:
             window = instant(page.id)
         except ValueError:
             return self.lose(f"expected a page with the start of its window, got {page.id[:40]!r}")
+        if not self._history.since_ns <= window < self._history.until_ns:
+            return self.lose(f"expected a window of the span of the header, got {page.id[:40]}")
         if window < self._window:
             return self.lose(f"expected windows in their order, got {page.id} late")
         if window > self._window:
             yield from self.play(window) if self._window else ()
-            if self._window and window > self._window + self._history.window_s * _SECOND:
-                self.lose(f"expected the window after {_iso(self._window)}, got {page.id}")
+            if window != (due := self._due()):
+                self.lose(f"expected the window of {_iso(due)}, got that of {page.id} next")
             self._window = window
+        found = _endpoint_of(page.path)
+        kind = found[0].path if found else ""
+        lists = _PLACES.get(kind, _OF_NO_LIST)
+        if self._kinds is not None and lists.kind not in self._kinds:
+            return
         if not page.ok:
             return self.lose(f"expected the answer of {page.channel[:120]}, got {page.type}")
-        self._read(page)
+        self._read(page, lists, found[2] if found else {})
+
+    def _due(self) -> int:
+        """Return the start of the window that has to come next."""
+        step = self._history.window_s * _SECOND
+        return self._window + step if self._window else self._history.since_ns
 
     def lose(self, why: str) -> None:
         """Report, with the window at hand, that something of it is lost."""
@@ -2713,10 +2733,7 @@ class _Unfolding:
         """Play all rows, or those before `until` with the candles that end there."""
         if not self._seq:
             yield from self._begin()
-        for why in self._gaps:
-            self._seq += 1
-            yield Frame(self._seq, self._at, self._at, HISTORY, "gap", why)
-        self._gaps.clear()
+        yield from self._lost()
         self._seen.clear()
         rows = sorted(self._rows)
         end = bisect_left(rows, (until, _FUNDING), key=lambda row: (row.at, row.rank))
@@ -2725,7 +2742,21 @@ class _Unfolding:
             yield from self._pass(place[0])
             yield from self._play([*alike])
         if not until:
-            yield from self._pass(max(self._history.until_ns, self._at + 2 * _PULSE_NS))
+            yield from self._end()
+
+    def _end(self) -> Iterator[Frame]:
+        """Let time pass to the end of the last window: of what is behind it nothing is known."""
+        end, due = self._history.until_ns, self._due()
+        yield from self._pass(max(min(end, due), self._at + 2 * _PULSE_NS))
+        if due < end:
+            self.lose(f"expected the window of {_iso(due)}, got the end")
+        yield from self._lost()
+
+    def _lost(self) -> Iterator[Frame]:
+        for why in self._gaps:
+            self._seq += 1
+            yield Frame(self._seq, self._at, self._at, HISTORY, "gap", why)
+        self._gaps.clear()
 
     def _play(self, group: list[_Past]) -> Iterator[Frame]:
         """Play rows of one kind and block; an hour's funding before the block that charges it."""
@@ -2740,11 +2771,13 @@ class _Unfolding:
             yield self._block(max(first.height, chain.height + 1), self._at, first.time)
         if not is_hour:
             yield from (self.trades if first.rank == _TRADE else self.candles)(group)
+        if first.rank == _CANDLE and self._decides_by_candles and self._at % _HOUR:
+            yield self._block(chain.height, self._at)  # all of them are known now
         chain.advances = True
         self._owes_pulse = self._owes_pulse or first.rank != _CANDLE
 
     def _begin(self) -> Iterator[Frame]:
-        self._at = self._history.since_ns
+        self._at = self._window or self._history.since_ns
         self._seq += 1
         yield Frame(self._seq, self._at, self._at, HISTORY, "open", self._server)
         yield self._frame('"type":"connected","connection_id":"history"')
@@ -2762,7 +2795,10 @@ class _Unfolding:
         """Make the blocks before an instant, of heights that do not depend on what comes then."""
         while True:
             since = max(self._chain.at, self._at)
-            quiet = (since + _JUST_NS) // _QUIET_NS * _QUIET_NS + _QUIET_NS - _JUST_NS
+            just = 0 if self._decides_by_candles else _JUST_NS
+            quiet = (since + just) // _QUIET_NS * _QUIET_NS + _QUIET_NS - just
+            if quiet % _HOUR == 0:
+                quiet += _QUIET_NS
             at = since + _PULSE_NS if self._owes_pulse else quiet
             if at // _HOUR != since // _HOUR:
                 at = quiet  # the block that begins an hour is that of its funding
@@ -2818,19 +2854,17 @@ class _Unfolding:
         text = f'{{{fields},"message_id":{self._messages}}}'
         return ws_frame(self._seq, self._at, self._at, HISTORY, text)
 
-    def _read(self, page: Frame) -> None:
+    def _read(self, page: Frame, of: "_Place", named: Mapping[str, str]) -> None:
         """Add a page's rows of its window, each once."""
-        found = _endpoint_of(page.path)
-        part, place = _PLACES.get(found[0].path if found else "", ("", _placed_trade))
         try:
-            rows = _decode_rows(_decode_lists(page.text)[part])
+            rows = _decode_rows(_decode_lists(page.text)[of.part])
         except (KeyError, *_UNREADABLE) as error:
             return self.lose(f"expected the answer of {page.channel[:120]}, got {error}")
-        names = {**(found[2] if found else {}), **dict(parse_qsl(page.channel.partition("?")[2]))}
+        names = {**named, **dict(parse_qsl(page.channel.partition("?")[2]))}
         until, odd = self._window + self._history.window_s * _SECOND, []
         for raw in rows:
             try:
-                row, inside = place(_decode_past(raw), names, bytes(raw).decode())
+                row, inside = of.place(_decode_past(raw), names, bytes(raw).decode())
             except (ValueError, ConnError, KeyError, *_UNREADABLE) as error:
                 odd.append(error)
                 continue
@@ -2841,8 +2875,8 @@ class _Unfolding:
                 self._seen.add(name)
                 self._rows.append(row)
         if odd:
-            of = f"{len(odd)} of {len(rows)} rows of {page.channel[:120]}"
-            self.lose(f"{of} cannot be read: {str(odd[0])[:200]}")
+            which = f"{len(odd)} of {len(rows)} rows of {page.channel[:120]}"
+            self.lose(f"{which} cannot be read: {str(odd[0])[:200]}")
 
 
 def _without_the_day(text: str, history: History) -> dict[str, Any]:
@@ -2890,11 +2924,19 @@ def _placed_funding(row: _PastRow, names: Mapping[str, str], text: str) -> tuple
     return _Past(at, _FUNDING, height, 0, row.effective_at, about, text, row.effective_at), at
 
 
-_PLACES: Final[Mapping[str, tuple[str, Callable[..., tuple[_Past, int]]]]] = {
-    ENDPOINTS["trades"].path: ("trades", _placed_trade),
-    ENDPOINTS["candles"].path: ("candles", _placed_candle),
-    ENDPOINTS["historical_funding"].path: ("historicalFunding", _placed_funding),
+class _Place(NamedTuple):
+    # Of a list: its kind, which part of a page it is, and what places a row of it.
+    kind: str
+    part: str
+    place: Callable[..., tuple[_Past, int]]
+
+
+_PLACES: Final[Mapping[str, _Place]] = {
+    ENDPOINTS["trades"].path: _Place("trades", "trades", _placed_trade),
+    ENDPOINTS["candles"].path: _Place("candles", "candles", _placed_candle),
+    ENDPOINTS["historical_funding"].path: _Place("funding", "historicalFunding", _placed_funding),
 }
+_OF_NO_LIST: Final = _Place("", "", _placed_trade)
 
 
 # === Recordings ===
@@ -3112,20 +3154,56 @@ class Recording:
 
     Damage inside is no error: a gap frame stands where lines were lost, `damage` lists each
     place, and `complete` is, after iterating, whether the end was written and its sum holds.
-    One of history is iterated as the frames that its `pages` stand for (`unfold`).
+    One of history is iterated as the frames that its `pages` stand for (`unfold`): all, or those
+    of `kinds` alone, of which it must have the first. What the pages lack is damage, too.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kinds: Sequence[str] | None = None) -> None:
         self.path = path
         self.damage: list[str] = []
         self.complete = False
         self.header = self._read_header()
+        self._kinds = kinds
+        if kinds is not None:
+            self._limit(kinds)
+
+    def _limit(self, kinds: Sequence[str]) -> None:
+        what, history = f"expected a history of {kinds[0]}", self.header.history
+        if history is None or kinds[0] not in history.kinds:
+            has = "no history" if history is None else f"one of {', '.join(history.kinds)}"
+            raise RecordingError(f"{what}, got {has} in {self.path.name}")
+        some = (*(kind for kind in history.kinds if kind in kinds),)
+        history = msgspec.structs.replace(history, kinds=some)
+        self.header = msgspec.structs.replace(self.header, history=history)
 
     def __iter__(self) -> Iterator[Frame]:
         history = self.header.history
         if history is None:
             return self.pages()
-        return unfold(history, self.pages(), self.header.rest)
+        return self._unfolded(history, self.pages())
+
+    def _unfolded(self, history: History, pages: Iterable[Frame]) -> Iterator[Frame]:
+        for frame in unfold(history, pages, self.header.rest, self._kinds):
+            if frame.kind == "gap" and frame.text not in self.damage:
+                self.damage.append(frame.text)
+            yield frame
+
+    def since(self, at_ns: int) -> Iterator[Frame]:
+        """Return the frames from a moment on, or from little before it.
+
+        Of history the windows before it are passed over; else it is all of them, since what a book
+        holds is known from its beginning alone.
+        """
+        history = self.header.history
+        if history is None or at_ns <= history.since_ns:
+            return iter(self)
+        window_ns = history.window_s * _SECOND
+        at_ns = min(at_ns, history.until_ns - 1)
+        begin_ns = at_ns - (at_ns - history.since_ns) % window_ns
+        begin, later = _iso(begin_ns), msgspec.structs.replace(history, since_ns=begin_ns)
+        return self._unfolded(
+            later, (page for page in self.pages() if not page.id or page.id >= begin)
+        )
 
     def pages(self) -> Iterator[Frame]:
         """Return the frames as they are stored: of history its pages."""
@@ -3199,7 +3277,13 @@ class Recording:
         try:
             header = msgspec.json.decode(first, type=Header)
         except _UNREADABLE as error:
-            if not first and _is_event(next(filter(None, lines), b"")):
+            events = [*itertools.islice(filter(None, lines), _LOOKED_AT)]
+            if any(map(_is_page, events)):
+                what = f"expected the header of {self.path}, got damage"
+                raise RecordingError(
+                    f"{what}: without it nothing of the past has its place"
+                ) from None
+            if not first and events and _is_event(events[0]):
                 return _LOST_HEADER  # its block alone is damaged
             raise RecordingError(self._no_header(first, error)) from None
         if header.v > VERSION:
@@ -3285,8 +3369,19 @@ def _no_zstd(start: bytes) -> str:
 
 def _is_event(text: bytes) -> bool:
     with contextlib.suppress(*_UNREADABLE):
-        return _decode_line(text).k in ("ws", "end", *_LETTERS)
+        k = _decode_line(text).k
+        return k in ("ws", "end") or k in _LETTERS
     return False
+
+
+def _is_page(text: bytes) -> bool:
+    with contextlib.suppress(*_UNREADABLE):
+        line = _decode_line(text)
+        return line.k == "http" and bool(line.id)
+    return False
+
+
+_LOOKED_AT: Final = 8  # events, for a page of history: three answers stand before the first
 
 
 def _release(data: mmap.mmap, start: int, end: int) -> int:
@@ -4792,6 +4887,9 @@ class _Facts(msgspec.Struct, gc=False):
     torn: bool = False
 
 
+_height_of = attrgetter("height")
+
+
 def _after(block: _Facts) -> _Sums:
     """Return the account at the end of a block; `block.broken` receives what does not add up."""
     before = block.before
@@ -5119,7 +5217,7 @@ class _Account:
 
     def refold(self, height: int) -> None:
         """Fold the blocks again from a height on, then judge those that are over."""
-        at = bisect_left(self.blocks, height, key=lambda block: block.height)
+        at = bisect_left(self.blocks, height, key=_height_of)
         for block, following in pairwise(self.blocks[at:]):
             following.before = _after(block)
         self.sums = _after(self.blocks[-1])
@@ -5131,7 +5229,7 @@ class _Account:
         for block in self.blocks:
             if block.snapshot is not None:
                 broken = {}
-            if block.height <= self.over:
+            if block.height <= self.over and (broken or block.broken):
                 for ticker in block.sizes:
                     broken.pop(ticker, None)
                 broken |= {t: f"block {block.height}: {why}" for t, why in block.broken.items()}
@@ -5144,7 +5242,8 @@ class _Account:
         if height <= self.over:
             return False
         before, self.over = self.over, height
-        new = any(before < block.height <= height for block in self.blocks)
+        at = bisect_right(self.blocks, before, key=_height_of)
+        new = at < len(self.blocks) and self.blocks[at].height <= height
         return new or bool(self.unlisted)
 
     def hold(self) -> tuple[PositionState, ...]:
@@ -5172,8 +5271,10 @@ class _Account:
         # fills do not add up to it; a snapshot leaves no doubt.
         last: dict[str, tuple[_Facts, tuple[Decimal, Decimal]]] = {}
         for block in self.blocks:
-            rows = {ticker: (block, rows[-1]) for ticker, rows in block.sizes.items()}
-            last = last | rows if block.snapshot is None else {}
+            if block.snapshot is not None:
+                last.clear()
+            else:
+                last.update((ticker, (block, rows[-1])) for ticker, rows in block.sizes.items())
         return {
             ticker: row
             for ticker, (block, row) in last.items()

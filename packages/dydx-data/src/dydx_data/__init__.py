@@ -490,13 +490,14 @@ class Book:
     def update(self, updates: Iterable[BookContents]) -> list[str]:
         """Take new level totals, oldest first; return what was wrong with any of them."""
         faults: list[str] = []
-        bids, asks = self._bids, self._asks
+        bids, asks, offset = self._bids, self._asks, self.offset
         for update in updates:
-            self.offset = offset = self.offset + 1
+            offset += 1
             if update.bids:
                 bids.put(update.bids, offset, faults)
             if update.asks:
                 asks.put(update.asks, offset, faults)
+        self.offset = offset
         bid_prices, ask_prices = bids.prices, asks.prices
         if self.crossed or not bid_prices or not ask_prices or bid_prices[-1] >= ask_prices[0]:
             self._uncross()
@@ -680,7 +681,9 @@ class ModelledBook(Book):
     `offset` counts minutes.
     """
 
-    __slots__ = ("_lots", "_made", "_market", "_places", "_step", "_terms", "_tick")
+    __slots__ = (
+        "_made", "_market", "_price_form", "_size_form", "_step", "_terms", "_tick", "_usdc",
+    )  # fmt: skip
 
     def __init__(self, market: PerpetualMarket, terms: BookTerms, fidelity: str) -> None:
         super().__init__()
@@ -688,7 +691,8 @@ class ModelledBook(Book):
         self._market, self._terms = market, terms
         tick, step = market.price(market.subticks_per_tick), market.size(market.step_base_quantums)
         self._tick, self._step = float(tick), float(step)
-        self._places, self._lots = _decimals(tick), _decimals(step)
+        self._price_form, self._size_form = f"%.{_decimals(tick)}f", f"%.{_decimals(step)}f"
+        self._usdc = [b - a for a, b in pairwise((0.0, *terms.depth_usdc))]  # of each band
 
     def forget(self) -> None:
         """Become unknown, until it is placed again."""
@@ -766,10 +770,9 @@ class ModelledBook(Book):
         return [level for level in levels if level.size]
 
     def _level(self, ticks: int, band: int) -> Level:
-        depth = self._terms.depth_usdc
-        price_text = f"{ticks * self._tick:.{self._places}f}"
-        price, usdc = float(price_text), depth[band] - (depth[band - 1] if band else 0.0)
-        size_text = f"{int(usdc / price / self._step) * self._step:.{self._lots}f}"
+        step, price_text = self._step, self._price_form % (ticks * self._tick)
+        price = float(price_text)
+        size_text = self._size_form % (int(self._usdc[band] / price / step) * step)
         return Level(price, float(size_text), price_text, size_text, self.offset)
 
 
@@ -2156,7 +2159,9 @@ class Chain:
 class MarketView:
     """Everything known of one market, as of frame `seq`; `changed` names what this frame updated.
 
-    `changed` is market, book, trades, candles, oracle, funding, status, quality or stale.
+    `changed` is market, book, trades, candles, oracle, funding, status, quality or stale; where
+    candles are all there is also bar, a candle by which orders fill and nobody decides before the
+    block shows the `book` of all, and time, nothing else.
     `live_at` is until when its `link` is known to report all of its book, or of its trades where
     no socket has a book of it. `price_missed` is set while a newer oracle price may be unreadable.
     """
@@ -2404,13 +2409,13 @@ def silence(view: MarketView, at: int) -> tuple[int, str]:
     A book or a price that nobody changes is not old while blocks and links are fresh; what is
     unknown has no age, and is an objection of its own.
     """
-    sources = (
-        (view.live_at, "its link is silent"),
-        (view.chain.at, "no block came"),
-        (view.priced_at, "the oracle price is not confirmed"),
-    )
-    since, words = min((source for source in sources if source[0]), default=(at, ""))
-    return at - since, words
+    since, words = view.live_at, "its link is silent"
+    block_at, priced_at = view.chain.at, view.priced_at
+    if block_at and not 0 < since <= block_at:
+        since, words = block_at, "no block came"
+    if priced_at and not 0 < since <= priced_at:
+        since, words = priced_at, "the oracle price is not confirmed"
+    return (at - since, words) if since else (0, "")
 
 
 # === Outlook ===
@@ -3255,7 +3260,8 @@ def _model_candles(
     estimate = _estimate_of(view, 1)
     estimate.trade(bar.at_ns, bar.close)
     _estimate_oracle(view, frame, estimate)
-    return view._touch(frame, "book")
+    state._traded[view.ticker] = view
+    return view._touch(frame, "bar")
 
 
 def _rows_of(updates: list[Any]) -> Iterator[CandleFields]:
@@ -3308,12 +3314,17 @@ def _touch_past(state: DataState, frame: Frame) -> _Touched:
     """Show at a block the books of what was traded in the one before, and all now and then.
 
     All at the first of an hour, too: with it the hour is charged, to who held something before it.
+    Between two candles, where they are all there is, time alone passes, in one market for all.
     """
     traded, state._traded = state._traded, {}
     is_hour = frame.at // _HOUR != state._shown_at // _HOUR
     if is_hour or frame.at - state._shown_at >= _SHOWN_NS:
         state._shown_at = frame.at
-        traded = {name: view for name, view in state.views.items() if view.book.modelled}
+        modelled = {name: view for name, view in state.views.items() if view.book.modelled}
+        by_trades = {x: view for x, view in modelled.items() if view.book.fidelity == "trades"}
+        if modelled and not (traded or by_trades):
+            return next(iter(modelled.values()))._touch(frame, "time")
+        traded = by_trades or traded
     return [touched for view in traded.values() for touched in view._touch(frame, "book")]
 
 

@@ -4836,7 +4836,7 @@ class PaperVenue:
             self._account.fund_late(ticker)
         if block != self._seen.block:
             self._new_block(block, hour)
-        if changed == "book" and ticker in self._busy:
+        if changed in ("book", "bar") and ticker in self._busy:
             self.markets[ticker].meet(self._seen.at)
         elif changed == "trades":
             self._observe(view)

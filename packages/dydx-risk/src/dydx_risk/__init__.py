@@ -3606,7 +3606,7 @@ class Returns:
 
     def __init__(self, step_ns: int = 10 * 10**9, least: int = 18) -> None:
         self.step_ns, self.least = step_ns, least
-        self._steps: deque[tuple[int, dict[str, float]]] = deque()
+        self._steps: deque[tuple[int, dict[str, float], float]] = deque()  # the last is their mean
         self._last: dict[str, float] = {}
         self._at = 0
         self._views: Mapping[str, MarketView] = {}
@@ -3629,7 +3629,7 @@ class Returns:
             last = self._last
             returns = {t: log(price / last[t]) for t, price in prices.items() if t in last}
             if returns:
-                self._steps.append((at, returns))
+                self._steps.append((at, returns, fsum(returns.values()) / len(returns)))
         # A clock that was set back leaves what it has numbered ahead of it to the number of steps.
         steps, most = self._steps, _HOUR_NS // self.step_ns
         while steps and (steps[0][0] <= at - _HOUR_NS or len(steps) > most):
@@ -3656,8 +3656,7 @@ class Returns:
         return past
 
     def _computed(self, ticker: str, minutes: list[float]) -> "_Past":
-        pairs = [(step[ticker], fsum(step.values()) / len(step))
-                 for _, step in self._steps if ticker in step]  # fmt: skip
+        pairs = [(step[ticker], mean) for _, step, mean in self._steps if ticker in step]
         known_ns = len(pairs) * self.step_ns + len(minutes) * _MINUTE_NS
         volatility = beta = None
         if known_ns >= self.least * self.step_ns:

@@ -182,6 +182,9 @@ class Board(Protocol):
     def read(self, ticker: str, signal: str) -> Score | None:
         """Return one score of one market; None if it is absent."""
 
+    def values(self, ticker: str) -> dict[str, float]:
+        """Return by signal the value of each score of a market that exists."""
+
 
 class Scored(msgspec.Struct, frozen=True, gc=False):
     """A market as of frame `seq`: its view and its newest scores, made when they are read.
@@ -204,8 +207,13 @@ class Scored(msgspec.Struct, frozen=True, gc=False):
     def scores(self) -> tuple[Score, ...]:
         """Make the scores that exist, in the order of the engines."""
         board, ticker = self.now, self.ticker
-        made = (board.read(ticker, name) for name in board.names)
-        return tuple(score for score in made if score is not None)
+        made = [board.read(ticker, name) for name in board.names]
+        return tuple([score for score in made if score is not None])
+
+    @property
+    def values(self) -> Mapping[str, float]:
+        """Return by signal the value of each score that exists, for less than the scores cost."""
+        return self.now.values(self.ticker)
 
     @property
     def markets(self) -> Mapping[str, Scored]:
@@ -508,24 +516,36 @@ class Momentum:
 
     def read(self, ticker: str) -> Score | None:
         """Return a market's momentum."""
-        trend = self._markets.get(ticker)
-        if trend is None or trend.seq == _ABSENT or trend.variance.count < 5:
+        if (trend := self._ready(ticker)) is None:
             return None
-        if trend.at - trend.since < 10 * _SECOND:
-            return None
-        fast, slow = trend.fast, trend.slow
+        fast, slow, sigma_bps = trend.fast, trend.slow, self._sigma_bps(trend)
         trend_bps = 1e4 * log(fast / slow)
-        ages = trend.fast_age, trend.slow_age
-        sigma_bps = 1e4 * _chance(trend.variance.value, *self._taus, *ages)
         inputs = {
             "fast": fast, "slow": slow, "trend_bps": trend_bps, "sigma_bps": sigma_bps,
             "z": trend_bps / sigma_bps,
         }  # fmt: skip
         return Score.of(self, ticker, inputs, trend.seq, trend.first)
 
+    def value_of(self, ticker: str) -> float | None:
+        """Return the value alone of a market's momentum."""
+        if (trend := self._ready(ticker)) is None:
+            return None
+        inputs = {"fast": trend.fast, "slow": trend.slow, "sigma_bps": self._sigma_bps(trend)}
+        return self.value(inputs)
+
     def value(self, inputs: Mapping[str, float]) -> float:
         """Return the logistic of the trend in standard deviations."""
         return _logistic(1e4 * log(inputs["fast"] / inputs["slow"]) / inputs["sigma_bps"])
+
+    def _ready(self, ticker: str) -> _Trend | None:
+        trend = self._markets.get(ticker)
+        if trend is None or trend.seq == _ABSENT or trend.variance.count < 5:
+            return None
+        return trend if trend.at - trend.since >= 10 * _SECOND else None
+
+    def _sigma_bps(self, trend: _Trend) -> float:
+        ages = trend.fast_age, trend.slow_age
+        return 1e4 * _chance(trend.variance.value, *self._taus, *ages)
 
 
 def _chance(variance: float, fast: float, slow: float, fast_age: float, slow_age: float) -> float:
@@ -644,10 +664,7 @@ class Volume:
 
     def read(self, ticker: str) -> Score | None:
         """Return a market's volume level."""
-        traded = self._markets.get(ticker)
-        if traded is None or traded.count < 3 or not traded.day.seconds:
-            return None
-        if traded.at - traded.since < 15 * _SECOND:
+        if (traded := self._ready(ticker)) is None:
             return None
         now, day = self._now(traded), traded.day
         inputs = {
@@ -656,9 +673,22 @@ class Volume:
         }  # fmt: skip
         return Score.of(self, ticker, inputs, traded.seq, traded.first)
 
+    def value_of(self, ticker: str) -> float | None:
+        """Return the value alone of a market's volume level."""
+        if (traded := self._ready(ticker)) is None:
+            return None
+        usual = max(traded.day.median, 1.0)
+        return self.value({"now_usd_s": self._now(traded), "usual_usd_s": usual})
+
     def value(self, inputs: Mapping[str, float]) -> float:
         """Return the share of what is traded now in now and usual."""
         return _share(inputs["now_usd_s"], inputs["usual_usd_s"])
+
+    def _ready(self, ticker: str) -> _Traded | None:
+        traded = self._markets.get(ticker)
+        if traded is None or traded.count < 3 or not traded.day.seconds:
+            return None
+        return traded if traded.at - traded.since >= 15 * _SECOND else None
 
     def _now(self, traded: _Traded) -> float:
         return traded.now / (self._tau * (1.0 - traded.age))
@@ -739,8 +769,7 @@ class Volatility:
 
     def read(self, ticker: str) -> Score | None:
         """Return a market's volatility level."""
-        swings = self._markets.get(ticker)
-        if swings is None or swings.seq == _ABSENT or swings.now.count < 10:
+        if (swings := self._ready(ticker)) is None:
             return None
         now_bps, day = 1e4 * sqrt(swings.now.value), swings.day
         inputs = {
@@ -749,10 +778,23 @@ class Volatility:
         }  # fmt: skip
         return Score.of(self, ticker, inputs, swings.seq, swings.first)
 
+    def value_of(self, ticker: str) -> float | None:
+        """Return the value alone of a market's volatility level."""
+        if (swings := self._ready(ticker)) is None:
+            return None
+        usual_bps = min(swings.day.median, _ROUGH_BPS)
+        return self.value({"now_bps": 1e4 * sqrt(swings.now.value), "usual_bps": usual_bps})
+
     def value(self, inputs: Mapping[str, float]) -> float:
         """Return the share of the variance now in now and usual."""
         now, usual = inputs["now_bps"], inputs["usual_bps"]
         return _share(now * now, usual * usual)
+
+    def _ready(self, ticker: str) -> _Swings | None:
+        swings = self._markets.get(ticker)
+        if swings is None or swings.seq == _ABSENT or swings.now.count < 10:
+            return None
+        return swings
 
 
 _SQRT_60: Final = sqrt(60.0)
@@ -838,8 +880,7 @@ class Imbalance:
 
     def read(self, ticker: str) -> Score | None:
         """Return a market's imbalance."""
-        average = self._markets.get(ticker)
-        if average is None or average.seq == _ABSENT or average.at - average.since < 5 * _SECOND:
+        if (average := self._ready(ticker)) is None:
             return None
         bid_size, ask_size = average.bid_size, average.ask_size
         inputs = {
@@ -848,9 +889,20 @@ class Imbalance:
         }  # fmt: skip
         return Score.of(self, ticker, inputs, average.seq, average.first)
 
+    def value_of(self, ticker: str) -> float | None:
+        """Return the value alone of a market's imbalance."""
+        average = self._ready(ticker)
+        return None if average is None else self.value({"smoothed": average.value})
+
     def value(self, inputs: Mapping[str, float]) -> float:
         """Return the smoothed imbalance, moved from -1 … 1 to the scale."""
         return _centred(inputs["smoothed"])
+
+    def _ready(self, ticker: str) -> _Smoothed | None:
+        average = self._markets.get(ticker)
+        if average is None or average.seq == _ABSENT or average.at - average.since < 5 * _SECOND:
+            return None
+        return average
 
 
 class _Smoothed:
@@ -926,15 +978,11 @@ class Liquidity:
 
     def read(self, ticker: str) -> Score | None:
         """Return a market's liquidity level."""
-        depth = self._markets.get(ticker)
-        if depth is None or depth.seq == _ABSENT or depth.at - depth.since < 5 * _SECOND:
+        if (depth := self._ready(ticker)) is None or (mid := depth.book.mid_price) is None:
             return None
         # The book is walked for whoever reads it: once a second in 60 markets costs 4 % of a run.
-        mid = depth.book.mid_price
-        if mid is None:
-            return None
-        costs = zip(_costs(depth.book.bids(), mid), _costs(depth.book.asks(), mid), strict=True)
-        small, middle, large = ((bids + asks) / 2.0 for bids, asks in costs)
+        below, above = _costs(depth.book.bids(), mid), _costs(depth.book.asks(), mid)
+        small, middle, large = [(bid + ask) / 2.0 for bid, ask in zip(below, above, strict=True)]
         now, day = exp(depth.now), depth.day
         inputs = {
             "spread_bps": depth.spread_bps, "resting_usd": depth.resting_usd,
@@ -946,10 +994,24 @@ class Liquidity:
             inputs["modelled"] = 1.0
         return Score.of(self, ticker, inputs, depth.seq, depth.first)
 
+    def value_of(self, ticker: str) -> float | None:
+        """Return the value alone of a market's liquidity level: the book is walked half as far."""
+        if (depth := self._ready(ticker)) is None or (mid := depth.book.mid_price) is None:
+            return None
+        cost = (_cost_10k(depth.book.bids, mid) + _cost_10k(depth.book.asks, mid)) / 2.0
+        now, usual = exp(depth.now), depth.day.median
+        return self.value({"now_usd_per_bp": now, "usual_usd_per_bp": usual, "cost_10k_bps": cost})
+
     def value(self, inputs: Mapping[str, float]) -> float:
         """Return the share of the liquidity now in now and usual, as far as one can trade."""
         thin = (inputs["cost_10k_bps"] / 40.0) ** 4
         return _share(inputs["now_usd_per_bp"], inputs["usual_usd_per_bp"]) / (1.0 + thin)
+
+    def _ready(self, ticker: str) -> _Depth | None:
+        depth = self._markets.get(ticker)
+        if depth is None or depth.seq == _ABSENT or depth.at - depth.since < 5 * _SECOND:
+            return None
+        return depth
 
 
 class _Depth:
@@ -975,15 +1037,37 @@ def _costs(levels: Iterable[dydx_data.Level], mid: float) -> list[float]:
     costs: list[float] = []
     wanted, spent, paid = _NOTIONALS[0], 0.0, 0.0
     for level in levels:
-        usd, away_bps = level.price * level.size, abs(1e4 * (level.price / mid - 1.0))
-        while spent + usd >= wanted:
+        price = level.price
+        usd, away_bps = price * level.size, abs(1e4 * (price / mid - 1.0))
+        then = spent + usd
+        while then >= wanted:
             costs.append((paid + (wanted - spent) * away_bps) / wanted)
             if len(costs) == len(_NOTIONALS):
                 return costs
             wanted = _NOTIONALS[len(costs)]
-        spent, paid = spent + usd, paid + usd * away_bps
+        spent, paid = then, paid + usd * away_bps
     rest = _NOTIONALS[len(costs) :]
     return costs + [(paid + (wanted - spent) * _BEYOND_BPS) / wanted for wanted in rest]
+
+
+def _cost_10k(side: Callable[[int | None], list[dydx_data.Level]], mid: float) -> float:
+    """Return the second of `_costs`, to the last digit: as a rule of the first few levels."""
+    for count in (_FEW, None):
+        levels, spent, paid = side(count), 0.0, 0.0
+        for level in levels:
+            price = level.price
+            usd, away_bps = price * level.size, abs(1e4 * (price / mid - 1.0))
+            then = spent + usd
+            if then >= _TEN_THOUSAND:
+                return (paid + (_TEN_THOUSAND - spent) * away_bps) / _TEN_THOUSAND
+            spent, paid = then, paid + usd * away_bps
+        if len(levels) < _FEW:
+            break
+    return (paid + (_TEN_THOUSAND - spent) * _BEYOND_BPS) / _TEN_THOUSAND
+
+
+_FEW: Final = 8
+_TEN_THOUSAND: Final = 1e4  # as `_NOTIONALS` has it: compiled, none of it can be read here
 
 
 # === Funding ===
@@ -1017,18 +1101,28 @@ class Funding:
 
     def read(self, ticker: str) -> Score | None:
         """Return a market's funding score."""
+        if (inputs := self._inputs(ticker)) is None:
+            return None
+        rate = self._markets[ticker]
+        return Score.of(self, ticker, inputs, rate.seq, rate.seq)
+
+    def value_of(self, ticker: str) -> float | None:
+        """Return the value alone of a market's funding score."""
+        inputs = self._inputs(ticker)
+        return None if inputs is None else self.value(inputs)
+
+    def value(self, inputs: Mapping[str, float]) -> float:
+        """Return the logistic of the rate in units of the scale, turned round."""
+        return _logistic(-inputs["rate_1h_bps"] / inputs["scale_bps"])
+
+    def _inputs(self, ticker: str) -> dict[str, float] | None:
         rate = self._markets.get(ticker)
         if rate is None or not rate.known:
             return None
         rate_bps = 1e4 * rate.next_rate_1h
         if not -_HUGE < rate_bps < _HUGE:
             return None
-        inputs = {"rate_1h_bps": rate_bps, "scale_bps": self._scale}
-        return Score.of(self, ticker, inputs, rate.seq, rate.seq)
-
-    def value(self, inputs: Mapping[str, float]) -> float:
-        """Return the logistic of the rate in units of the scale, turned round."""
-        return _logistic(-inputs["rate_1h_bps"] / inputs["scale_bps"])
+        return {"rate_1h_bps": rate_bps, "scale_bps": self._scale}
 
 
 # === Microprice ===
@@ -1903,7 +1997,7 @@ ALL: Final[tuple[Callable[[], Engine], ...]] = (
 )
 
 # Counts of trouble and a market's parameters emit no scores.
-_SILENT: Final = frozenset(["quality", "market"])
+_SILENT: Final = frozenset(["quality", "market", "bar", "time"])
 
 
 class _State(msgspec.Struct, frozen=True, kw_only=True):
@@ -1943,6 +2037,12 @@ class Scorer:
         self._engines = dict(zip(self.names, made, strict=True))
         self._updates: dict[str, list[Callable[[MarketView], None]]] = {}
         self._made: dict[str, dict[str, Score | None]] = {}
+        # Of ours alone: one of a user's may inherit from them, and read otherwise.
+        self._value_of: dict[str, Callable[[str], float | None]] = {
+            engine.name: getattr(engine, "value_of")  # noqa: B009 - no engine needs to have it
+            for engine in made
+            if type(engine) in STANDARD
+        }
 
     def step(self, view: MarketView) -> tuple[Scored, ...]:
         """Take one view; return its market, or nothing if no score could change."""
@@ -1979,9 +2079,29 @@ class Scorer:
             if score is not None:
                 # Where nothing changed it since, the value stands for the newest tick as well.
                 seq, at = self._ticks[ticker]
-                score = msgspec.structs.replace(score, seq=seq, at=at)
+                score = Score(
+                    score.ticker, score.signal, score.value, score.inputs, seq, score.first, at
+                )
             made[signal] = score
         return made[signal]
+
+    def values(self, ticker: str) -> dict[str, float]:
+        """Return by signal the value of each score of a market that exists; no score is made.
+
+        For whoever weighs all markets and says why of a few of them.
+        """
+        made, value_of = self._made.get(ticker, {}), self._value_of
+        values: dict[str, float] = {}
+        for name in self.names:
+            find = value_of.get(name)
+            if find is None or name in made:
+                score = self.read(ticker, name)
+                value = None if score is None else score.value
+            else:
+                value = find(ticker)
+            if value is not None:
+                values[name] = value
+        return values
 
     def scores(self, ticker: str) -> tuple[Score, ...]:
         """Return the scores of one market that exist, at any time between two frames."""

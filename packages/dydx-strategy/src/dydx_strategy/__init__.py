@@ -695,7 +695,7 @@ def _fault(error: Mapping[str, Any]) -> str:
 # never the side; nothing here knows what is held.
 
 
-class Weighed(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class Weighed(msgspec.Struct, frozen=True, gc=False):
     """What one score does to a composite.
 
     One with a `weight` adds `part`, its distance to 50 times its share of the weights that are
@@ -732,24 +732,27 @@ class Composite(msgspec.Struct, frozen=True, gc=False):
 
 def composite(scores: Iterable[Score], settings: RankSettings) -> Composite:
     """Return what a market's scores come to by these weights, and what each of them does to it."""
+    return _composed({score.signal: score.value for score in scores}, settings)
+
+
+def _composed(values: Mapping[str, float], settings: RankSettings) -> Composite:
     # The mean of what points a way, stretched by volume, damped by rough or thin markets.
     # Only the distance to 50 is scaled: a damped market has no opinion, not a low one.
-    values = {score.signal: score.value for score in scores}
     weights = settings.weights
     present = [signal for signal in weights if signal in values]
-    weight = math.fsum(weights[signal] for signal in present)
+    weight = math.fsum([weights[signal] for signal in present])
     if weight < settings.quorum * math.fsum(weights.values()):
         missing = ", ".join(signal for signal in weights if signal not in values)
         return Composite(50.0, (), f"it has no {missing} yet")
-    leans = {signal: (values[signal] - 50.0) * weights[signal] for signal in present}
-    parts = [
-        Weighed(signal=signal, value=values[signal], weight=weights[signal], part=lean / weight)
-        for signal, lean in leans.items()
+    leans = [(values[signal] - 50.0) * weights[signal] for signal in present]
+    parts = [  # by position: a look makes some thousand of them
+        Weighed(signal, values[signal], weights[signal], lean / weight)
+        for signal, lean in zip(present, leans, strict=True)
     ]
-    lean = math.fsum(leans.values()) / weight
+    lean = math.fsum(leans) / weight
     for signal, factor in _factors(values, settings):
         lean *= factor
-        parts.append(Weighed(signal=signal, value=values[signal], factor=factor))
+        parts.append(Weighed(signal, values[signal], 0.0, 0.0, factor))
     return Composite(min(max(50.0 + lean, 0.0), 100.0), tuple(parts))
 
 
@@ -772,8 +775,10 @@ def _part_words(part: Weighed) -> str:
 
 def _undamped(value: float, calm: float, extreme: float) -> float:
     """Return 1 up to calm, 0 from extreme on, straight in between; either may be larger."""
-    # A nothing of no sign: -0 would be read as one.
-    return abs(min(max((extreme - value) / (extreme - calm), 0.0), 1.0))
+    share = (extreme - value) / (extreme - calm)
+    if share >= 1.0:
+        return 1.0
+    return share if share > 0.0 else 0.0  # a nothing of no sign: -0 would be read as one
 
 
 def _damping(share: float) -> str:
@@ -814,7 +819,8 @@ class _Market:
         return max(abs(self.held), abs(self.exposure))
 
     def judge(self, at: int, settings: RankSettings) -> None:
-        self.opinion = composite(self.scored.scores, settings)
+        # Scores are made for those that something is decided of.
+        self.opinion = _composed(self.scored.values, settings)
         # A position is not left because a price is old: silence and what is unknown count.
         found = stopping(self.scored.view, "entry", None if self.taken else at)
         trouble = found[0].why if found else self.opinion.missing
@@ -1796,9 +1802,10 @@ class Reversion(_Watcher[_Strayed, ReversionSettings]):
     the round trip costs. Leaves when x is back to `exit_share`, after `holding_s`, or when x has
     grown to `stop_share`.
 
-    Must not trade: before `warm_up_s`; where distances do not halve in time (a walk, a trend, a
-    crash); where the book does not fill its size; while entries are stopped; after a loss, for
-    `rest_s`. Costs: two taker's fees and both sides of the book, walked for its size.
+    Must not trade: before `warm_up_s`; on candles alone, which do not say what was paid within a
+    minute; where distances do not halve in time (a walk, a trend, a crash); where the book does not
+    fill its size; while entries are stopped; after a loss, for `rest_s`. Costs: two
+    taker's fees and both sides of the book, walked for its size.
     """
 
     name: ClassVar[str] = "reversion"
@@ -1820,6 +1827,8 @@ class Reversion(_Watcher[_Strayed, ReversionSettings]):
     def _enter(self, market: _Strayed, scored: Scored, usdc: float) -> Decision | str:
         settings, back = self.settings, market.back
         seen = (scored.at - back.since) / 1e9 if back.since else 0.0
+        if scored.view.book.fidelity == "candles":
+            return "candles do not say what was paid within a minute: it needs trades"
         if seen < settings.warm_up_s or not back.deviation:
             return (
                 f"{seen:.0f} s of distances to the volume-weighted price < {settings.warm_up_s:g} s"

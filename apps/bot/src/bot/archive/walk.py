@@ -25,7 +25,6 @@ from dydx_conn import (
     Endpoint,
     Frame,
     History,
-    RateLimited,
     Rest,
     ServerError,
     Unreachable,
@@ -39,7 +38,7 @@ from bot.archive.rows import HOUR_NS, MOST_ROWS, Candle, Page, Trade, page_of, s
 AT_ONCE: Final = 4
 PATIENCE_S: Final = 600.0  # in the queue of a rate limit
 _TRIES: Final = 6  # each after a pause twice as long: half a minute in all
-_PASSING: Final = (BadAnswer, RateLimited, ServerError, Unreachable)
+_PASSING: Final = (BadAnswer, ServerError, Unreachable)  # a rate limit was waited for already
 
 Sleep = Callable[[float], Awaitable[object]]
 
@@ -66,6 +65,7 @@ class Walk:
     def __init__(self, rest: Rest, sleep: Sleep = asyncio.sleep) -> None:
         self._rest, self._sleep = rest, sleep
         self._counted: dict[str, int] = {}  # trades of a window, where no candles count them
+        self._cause: ConnError | None = None  # what went wrong last where an answer was due
         self.trouble = ""
         self.requests = 0
 
@@ -187,8 +187,10 @@ class Walk:
                 if answer.stale:
                     raise Unreachable("expected an answer, got one from memory", wait_s=wait_s)
             except _PASSING as error:
+                if not (isinstance(error, Unreachable) and error.wait_s):
+                    self._cause = error  # else no more is requested for a while, because of it
                 if isinstance(error, Untrusted) or attempt == _TRIES - 1:
-                    raise
+                    raise self._cause or error from None
                 self.trouble = f"waits: {error}"
                 wait_s = max(wait_s, error.wait_s)
             else:

@@ -32,12 +32,22 @@ def require_parquet(path: str) -> None:
         raise ConnError(f"{what}: install bot[parquet], or name a .csv") from None
 
 
-def write_trades(path: str, rows: Sequence[Row]) -> None:
-    """Write trades to a file, by its suffix."""
-    if path.endswith(".parquet"):
-        _write_parquet(path, rows)
-    else:
-        Path(path).write_text(as_csv(FIELDS, [_as_text(row) for row in rows]), encoding="utf-8")
+def write_trades(path: str, rows: Sequence[Row]) -> str:
+    """Write trades to a file, by its suffix; return why that failed, "" if it did not.
+
+    Nothing is left of a file that could not be written whole.
+    """
+    try:
+        if path.endswith(".parquet"):
+            _write_parquet(path, rows)
+        else:
+            Path(path).write_text(as_csv(FIELDS, [_as_text(row) for row in rows]), encoding="utf-8")
+    except OSError as error:
+        if Path(path).is_file():
+            Path(path).unlink()
+        why = error.strerror or str(error)
+        return f"expected to write {len(rows)} trades to {path}, got {why.lower()}"
+    return ""
 
 
 def _as_text(row: Row) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Play recordings through variants, as fast as they can be read, and reckon what each came to.
 
-    Recording ─► frames of a span, warmed up ─► Front, or a Bot alone ─► Outcome by Outcome
+    Recording ─► frames of a span, warmed up ─► Front, or a Bot alone ─► Played by Played
 
 Each recording is a run of its own with a fresh account; what its own run did, its acts and its
 account, is no part of the data. A variant that raises ends alone: its outcome says so.
@@ -19,6 +19,8 @@ from msgspec.structs import replace
 from reactivex import Observable
 
 from bot.backtest.figures import RunFigures, figures_of
+from bot.backtest.held import Held
+from bot.backtest.judged import Part, judged, named_words
 from bot.backtest.words import Variant, began_at
 from bot.database.rows import replay_written_down
 from bot.live.commands import RUN, options_as_recorded
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from bot.pages.reporting import Reporting
 
 _SECOND_NS: Final = 1_000_000_000
+_DAY_NS: Final = 86_400 * _SECOND_NS
 _SUFFIX: Final = ".jsonl.zst"
 _STEP: Final = 256  # frames between two looks at how far it is
 
@@ -43,10 +46,14 @@ _STEP: Final = 256  # frames between two looks at how far it is
 
 
 class Span(NamedTuple):
-    """From when on entries are let in, and where the frames end; ns, None for no bound."""
+    """From when on a run trades, and where the frames end; ns, None for no bound.
+
+    Of the time before `since` so much is played as warms up: `warmup`, of history, else all.
+    """
 
     since: int | None = None
     until: int | None = None
+    warmup: int = 2 * _DAY_NS
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +105,13 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     trouble: str = ""
 
 
+class Played(NamedTuple):
+    """An outcome, and what it is judged by."""
+
+    outcome: Outcome
+    part: Part
+
+
 # === Playing ===
 
 
@@ -107,7 +121,7 @@ def played(
     span: Span,
     progress: Progress,
     page_of: Callable[[str, str], Path] | None = None,
-) -> Iterator[Outcome]:
+) -> Iterator[Played]:
     """Play a recording through each variant; `page_of` names the page of a variant's run on it.
 
     Ctrl-C ends what is being played: its outcome is not complete, and is the last.
@@ -116,21 +130,27 @@ def played(
     jobs = [job_of(variant, recording) for variant in variants]
     # What is written down of a run is gathered as it goes on, of each by itself.
     if len(jobs) > 1 and page_of is None and not jobs[0].arguments.journal:
-        yield from _together(jobs, source, progress)
+        what = f"{len(jobs)} strategies on {source.name}, seconds"
+        yield from played_together(jobs, source, progress, what)
         return
     for job in jobs:
-        outcome = _alone(job, source, progress, page_of)
-        yield outcome
-        if not outcome.complete:
+        found = _alone(job, source, progress, page_of)
+        yield found
+        if not found.outcome.complete:
             return
 
 
-def _together(jobs: Sequence["Job"], source: "Source", progress: Progress) -> Iterator[Outcome]:
-    """Play a recording once for all; each comes to what it would alone."""
-    front, errors, complete = Front([job.options for job in jobs]), list[Exception](), True
-    watch = Watch(front.bots)
-    progress.begin(f"{len(jobs)} strategies on {source.name}, seconds", source.seconds)
-    frames = source.frames([source.counting(progress), watch.note], lambda: bool(front.running))
+def played_together(
+    jobs: Sequence["Job"], source: "Source", progress: Progress, what: str
+) -> Iterator[Played]:
+    """Play a recording once for all; each comes to what it would alone.
+
+    `what` says beside the bar of what it counts the seconds.
+    """
+    front, errors = Front([job.options for job in jobs], source.span.since), list[Exception]()
+    seen, complete = _Seen(source, front.bots), True
+    progress.begin(what, source.seconds)
+    frames = source.frames([source.counting(progress), *seen.notes], lambda: bool(front.running))
     try:
         with seldom_stopped(), watched([bot.supervisor for bot in front.bots]):
             frames.subscribe(front.take, errors.append)
@@ -141,25 +161,29 @@ def _together(jobs: Sequence["Job"], source: "Source", progress: Progress) -> It
     if errors:
         raise errors[0]
     for job, bot in zip(jobs, front.bots, strict=True):
-        yield _outcome(job.label, source, bot, watch.of(bot), complete=complete)
+        yield seen.played(job.label, bot, complete=complete)
 
 
 def _alone(
     job: "Job", source: "Source", progress: Progress, page_of: Callable[[str, str], Path] | None
-) -> Outcome:
+) -> Played:
     """Play a recording through one variant, with what is written down of it beside."""
     bot = Bot(job.options)
-    watch = Watch([bot])
+    seen = _Seen(source, [bot])
     pages = [] if page_of is None else [_page(bot, page_of(job.label, source.name))]
     beside = [*pages, *replay_written_down(job.arguments, bot, source.recording)]
     progress.begin(f"{job.label} on {source.name}, seconds", source.seconds)
-    notes = [source.counting(progress), watch.note, *(each.note for each in beside)]
+    notes = [source.counting(progress), *seen.notes, *(each.note for each in beside)]
     with begun(beside, Inbox()):
         complete = source.play(bot, notes)
+    found = seen.played(job.label, bot, complete=complete)
     for page in pages:
-        page.write(source.name, "backtest", source.network, source.recording, complete=complete)
-    trouble = "; ".join(one.trouble for one in beside if one.trouble)
-    return _outcome(job.label, source, bot, watch.of(bot), complete=complete, trouble=trouble)
+        words = named_words(judged([found.part]))
+        page.write(source.name, "backtest", source.network, source.recording, complete=complete,
+                   chance=words)  # fmt: skip
+    if trouble := "; ".join(one.trouble for one in beside if one.trouble):
+        return found._replace(outcome=replace(found.outcome, trouble=trouble))
+    return found
 
 
 class Job(NamedTuple):
@@ -195,21 +219,32 @@ class Source:
         self.name = recording.path.name.removesuffix(_SUFFIX)
         self.began, self.ended = bounds(recording)
         self.acts = 0
-        low, high = span
+        low, high, _ = span
         if (low is not None and low > self.ended) or (high is not None and high <= self.began):
             what = f"expected a span within {self.name}, {utc(self.began)} to {utc(self.ended)}"
-            got = " to ".join("" if at is None else utc(at) for at in span)
+            got = " to ".join("" if at is None else utc(at) for at in (low, high))
             raise ConnError(f"{what} (UTC), got {got.strip()}")
+
+    @property
+    def until(self) -> int:
+        """Return when the span ends, or the recording."""
+        return self.ended if self.span.until is None else min(self.span.until, self.ended)
+
+    @property
+    def first(self) -> int:
+        """Return from when on frames are played."""
+        if self.recording.header.history is None or self.span.since is None:
+            return self.began
+        return max(self.began, self.span.since - self.span.warmup)
 
     @property
     def seconds(self) -> float:
         """Return how much event time is played."""
-        until = self.ended if self.span.until is None else min(self.span.until, self.ended)
-        return (until - self.began) / _SECOND_NS
+        return (self.until - self.first) / _SECOND_NS
 
     @property
     def since(self) -> int:
-        """Return when entries were let in, 0 for from the first frame on."""
+        """Return from when on a run trades, 0 for from the first frame on."""
         return self.span.since or 0
 
     @property
@@ -222,7 +257,7 @@ class Source:
 
         def count(frame: Frame) -> None:
             if not frame.seq % _STEP:
-                progress.at((frame.at - self.began) / _SECOND_NS, utc(frame.at))
+                progress.at((frame.at - self.first) / _SECOND_NS, utc(frame.at))
 
         return count
 
@@ -236,9 +271,16 @@ class Source:
 
         False if Ctrl-C, or nobody whom it is to go on for, ended it.
         """
+        since = self.since
+        bot.informed = not since
+
+        def open_(frame: Frame) -> None:
+            if frame.at >= since:
+                bot.informed = True
+
         try:
             with seldom_stopped():
-                bot.run(self.frames(notes, goes_on))
+                bot.run(self.frames([*notes, open_] if since else notes, goes_on))
         except KeyboardInterrupt:
             return False
         except Exception as error:
@@ -262,27 +304,14 @@ class Source:
         return from_generator(noted)
 
     def _frames(self) -> Iterator[Frame]:
-        self.acts, waits = 0, self.span.since is not None
-        first = True
-        for frame in self.recording:
+        self.acts = 0
+        for frame in self.recording.since(self.first):
             if self.span.until is not None and frame.at >= self.span.until:
                 return
             if frame.kind == "act":
                 self.acts += 1
-                continue
-            if frame.kind == "state" and frame.link == ACCOUNT:
-                continue
-            yield frame
-            if waits and first:
-                yield _act(frame, "pause", "until the span begins all is only warmed up")
-            elif waits and frame.at >= self.since:
-                waits = False
-                yield _act(frame, "unpause", "the span begins")
-            first = False
-
-
-def _act(frame: Frame, what: str, why: str) -> Frame:
-    return Frame(frame.seq, frame.at, frame.mono, "backtest", "act", why, what)
+            elif frame.kind != "state" or frame.link != ACCOUNT:
+                yield frame
 
 
 def bounds(recording: Recording) -> tuple[int, int]:
@@ -333,23 +362,31 @@ def _worth(record: PositionRecord) -> int | None:
 # === Outcomes ===
 
 
-def _outcome(
-    label: str,
-    source: Source,
-    bot: Bot,
-    seen: dict[str, tuple[int, int]],
-    *,
-    complete: bool,
-    trouble: str = "",
-) -> Outcome:
-    error = bot.failure or bot.stopped
-    return Outcome(
-        strategy=label, recording=source.name, made_by=source.recording.header.source,
-        figures=figures_of(bot, source.since), complete=complete,
-        failure="" if error is None else raised(error), damage=(*source.recording.damage,),
-        acts=source.acts, early=bot.data.counts().get("early", 0),
-        trades=tuple(_rows(label, source.name, bot, seen)), trouble=trouble,
-    )  # fmt: skip
+class _Seen:
+    """What is followed of bots on one pass, beside what they follow themselves."""
+
+    def __init__(self, source: Source, bots: Sequence[Bot]) -> None:
+        self._source, self._watch = source, Watch(bots)
+        self._held = Held(bots, max(source.began, source.since), source.until)
+        self.notes = self._watch.note, self._held.note
+
+    def played(self, label: str, bot: Bot, *, complete: bool) -> Played:
+        """Return what a bot has come to."""
+        source, error, dealt = self._source, bot.failure or bot.stopped, bot.dealt
+        figures = figures_of(bot, source.since)
+        outcome = Outcome(
+            strategy=label, recording=source.name, made_by=source.recording.header.source,
+            figures=figures, complete=complete,
+            failure="" if error is None else raised(error), damage=(*source.recording.damage,),
+            acts=source.acts, early=bot.data.counts().get("early", 0),
+            trades=tuple(_rows(label, source.name, bot, self._watch.of(bot))),
+        )  # fmt: skip
+        part = Part(
+            figures=figures,
+            profits=tuple((t.record.realized - t.record.fees) / 1e6 for t in dealt.trades),
+            path=self._held.path_of(bot), holding=self._held.holding(dealt.markets, figures.equity),
+        )  # fmt: skip
+        return Played(outcome, part)
 
 
 def _rows(label: str, recording: str, bot: Bot, seen: dict[str, tuple[int, int]]) -> Iterator[Row]:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from bot.backtest.figures import CONVENTIONS, Figures
 from bot.backtest.joined import CARRIED, joined, joined_markets
+from bot.backtest.judged import INTERVALS, Judged, holding_words, interval_rows
 from bot.backtest.playing import Outcome, Span
 from bot.outlet import one_line
 from bot.report.report import fidelity_words, made_words
@@ -123,11 +124,20 @@ _NARROW: Final = (
 # === Tables ===
 
 
+class Sheet(Console):
+    """A console that ends as every other output does where its reader has seen enough."""
+
+    def on_broken_pipe(self) -> None:
+        """Let whoever runs the command see it: Rich would end the program with a 1."""
+        raise BrokenPipeError
+
+
 def print_backtest(
-    outcomes: Sequence[Outcome], span: Span, stream: TextIO, width: int | None = None
-) -> None:
+    outcomes: Sequence[Outcome], span: Span, stream: TextIO, width: int | None = None,
+    judged: Mapping[str, Judged] = {},
+) -> None:  # fmt: skip
     """Draw what was played, how each strategy did on it, and how each market did."""
-    console = Console(file=stream, width=width, highlight=False, soft_wrap=False)
+    console = Sheet(file=stream, width=width, highlight=False, soft_wrap=False)
     for line in head_lines(outcomes, span):
         console.print(Text(line), soft_wrap=True)
     by_strategy = {one.strategy: list[Outcome]() for one in outcomes}
@@ -140,12 +150,27 @@ def print_backtest(
         for title, drawn in tables(strategy, those, wide=console.width >= WIDE):
             _print_titled(console, title, drawn)
         console.print(Text(exits_line(those)), soft_wrap=True)
+        if (found := judged.get(strategy)) is not None:
+            print_judged(console, strategy, found)
     console.print("")
     for one in outcomes:
         console.print(Text(hash_line(one, several=len(outcomes) > 1)), soft_wrap=True)
     more = [CARRIED] if len({one.recording for one in outcomes}) > 1 else []
-    for line in (*CONVENTIONS, *more):
+    for line in (*CONVENTIONS, *(INTERVALS if judged else ()), *more):
         console.print(Text(line, style="dim"))
+
+
+def print_judged(console: Console, title: str, found: Judged) -> None:
+    """Draw how far a result can be believed."""
+    if found.intervals:
+        made = _table("figure", ("value", "from", "to"))
+        for row in interval_rows(found):
+            made.add_row(*map(Text, row))
+        _print_titled(console, f"{title}: how certain; 95 of 100 samples", made)
+    if words := holding_words(found):
+        console.print(Text(f"buy and hold {words}"), soft_wrap=True)
+    style = "bold" if not found.is_luck else "bold yellow"
+    console.print(Text(f"chance       {found.verdict}", style=style), soft_wrap=True)
 
 
 def _print_titled(console: Console, title: str, drawn: Table) -> None:

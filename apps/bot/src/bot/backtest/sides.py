@@ -9,7 +9,7 @@ What is played is played again as often as it is looked at: no run is held in me
 
 import argparse
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +23,7 @@ from bot.backtest.words import Variant, WordError, classified, variants_of
 from bot.progress import Progress
 from bot.run.composition import Bot
 from bot.run.journal import JournalEntry
+from bot.run.kinds import kinds_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, RowMapping
@@ -53,15 +54,16 @@ def sides_of(arguments: argparse.Namespace, span: Span) -> tuple[Side, Side]:
     else:
         what = "expected two strategies, two recordings, or two runs by their hashes"
         raise WordError(f"{what}, got {names[0]} and {names[1]}")
-    first, second = (_played(variant, path, span) for variant, path in pairs)
+    kinds = kinds_of(arguments.fidelity)
+    first, second = (_played(variant, path, span, kinds) for variant, path in pairs)
     return first, second
 
 
 # === Played ===
 
 
-def _played(variant: Variant, name: str, span: Span) -> Side:
-    recording = Recording(find_recording(name))
+def _played(variant: Variant, name: str, span: Span, kinds: Sequence[str] | None) -> Side:
+    recording = Recording(find_recording(name), kinds)
     source = Source(recording, span)
     job = job_of(variant, recording)
     label, options = f"{job.label} on {source.name}", job.options

@@ -1,7 +1,7 @@
 """How much of a result is luck: intervals, rivals by chance, and what many trials do to the best.
 
     returns, trades ─► resampled ─► Interval of each figure
-    spells held, moves of the market ─► by_chance ─► the same turnover at other times ─► Luck
+    what was held, moves of prices ─► by_chance ─► the same turnover at other times ─► Luck
     returns of all variants ─► deflated_sharpe, overfitting ─► what the best of many is worth
 
 Returns are shares of equity, one for each hour, without units; money is in USDC. Pure: chance comes
@@ -11,12 +11,13 @@ Sharpe); Bailey, Borwein, López de Prado and Zhu 2017 (combinatorially symmetri
 """
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from itertools import combinations, groupby
-from operator import mul
+from array import array
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import accumulate, combinations, groupby
+from operator import itemgetter, mul
 from random import Random
 from statistics import NormalDist, fmean, pstdev, stdev
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -38,9 +39,12 @@ def total_return(returns: Sequence[float]) -> float:
 
 def sharpe(returns: Sequence[float], per_year: float = _YEAR_H) -> float | None:
     """Return mean over deviation, annualised, free of risk at 0; None where it is not defined."""
-    if len(returns) < 2 or not (deviation := stdev(returns)):
+    if len(returns) < 2 or min(returns) == max(returns):
         return None
-    return fmean(returns) / deviation * math.sqrt(per_year)
+    mean = fmean(returns)
+    # `statistics.stdev` is exact, and four times as slow: a thousand samples have to be judged.
+    variance = math.fsum([(x - mean) ** 2 for x in returns]) / (len(returns) - 1)
+    return mean / math.sqrt(variance) * math.sqrt(per_year) if variance else None
 
 
 def sortino(returns: Sequence[float], per_year: float = _YEAR_H) -> float | None:
@@ -168,8 +172,18 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
 
 
 # === Luck ===
-# What came by chance alone: the same spells at other times and the other way round, and no
-# decision at all.
+# What came by chance alone: as much held at other times and the other way round, and no decision
+# at all.
+
+
+class Path(NamedTuple):
+    """What was `held` in each period by ticker (USDC, positive for long), and how prices moved.
+
+    `moves` are shares of the price, period by period; all are of the same periods.
+    """
+
+    held: Mapping[str, Sequence[float]]
+    moves: Mapping[str, Sequence[float]]
 
 
 class Luck(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,7 +193,7 @@ class Luck(msgspec.Struct, frozen=True, kw_only=True):
     at least as well. None where nothing was held, or too short.
     """
 
-    profit: float
+    profit: float | None
     low: float | None
     high: float | None
     better: float | None
@@ -187,67 +201,90 @@ class Luck(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_luck(self) -> bool:
         """Return whether chance alone explains it; what cannot be known counts as luck."""
-        if self.low is None or self.high is None:
+        if self.profit is None or self.low is None or self.high is None:
             return True
         return self.low <= self.profit <= self.high
 
 
 def by_chance(
-    held: Mapping[str, Sequence[float]],
-    moves: Mapping[str, Sequence[float]],
-    profit: float,
-    costs: float,
-    *,
-    seed: int = 0,
-    rivals: int = _RESAMPLES,
+    paths: Sequence[Path], profit: float | None, *, seed: int = 0, rivals: int = _RESAMPLES
 ) -> Luck:
-    """Compare a profit with that of rivals of the same turnover.
+    """Compare the profit of one run, or of several, with that of rivals of the same turnover.
 
-    `held` is by ticker what was held in each hour (USDC, positive for long), `moves` what the
-    oracle price did in that hour, as a share; `costs` is what trading and funding took, which
-    rivals pay too. A rival has the same spells, as long and as large, in another order, at other
-    hours and each in a direction of its own. `ValueError` where lengths differ.
+    A rival holds the same in all markets, as large and as long, but all of it earlier or later by
+    one time, in a circle, and each stretch in which anything is held in a direction of its own.
+    What a run came to beside the moves of its periods (costs, and what was won within a period) a
+    rival comes to as well. `ValueError` where lengths differ.
     """
-    paths = {ticker: spells(path) for ticker, path in held.items()}
-    for ticker, path in held.items():
-        if len(path) != len(moves[ticker]):
-            what = f"expected a move of {ticker} for each of {len(path)} hours"
-            raise ValueError(f"{what}, got {len(moves[ticker])}")
-    count = sum(len(of_market) for of_market, _ in paths.values())
-    if count < 1 or max(map(len, held.values()), default=0) < FEWEST_BLOCKS:
+    found = [_stretches(path) for path in paths]
+    spells = sum(len(stretch) for each, _ in found for stretch in each)
+    known = profit is not None and spells > 0
+    if profit is None or not known or max(periods for _, periods in found) < FEWEST_BLOCKS:
         return Luck(profit=profit, low=None, high=None, better=None)
-    chance = Random(seed)
-    found = sorted(
-        math.fsum(
-            sum(map(mul, _scattered(*path, chance), moves[ticker]))
-            for ticker, path in paths.items()
-        )
-        - costs
-        for _ in range(rivals)
+    rivals = min(rivals, max(_FEWEST_RIVALS, _MOST_SPELLS // spells))
+    chance, beside = Random(seed), profit - math.fsum(map(_gained, paths))
+    rows = sorted(
+        beside + math.fsum(_rival(*each, chance) for each in found) for _ in range(rivals)
     )
-    low, high = _quantile(found, _TAIL), _quantile(found, 1 - _TAIL)
-    better = sum(x >= profit for x in found) / rivals
+    low, high = _quantile(rows, _TAIL), _quantile(rows, 1 - _TAIL)
+    better = sum(x >= profit for x in rows) / rivals
     return Luck(profit=profit, low=low, high=high, better=better)
 
 
-def spells(path: Sequence[float]) -> tuple[list[list[float]], int]:
-    """Return the stretches in which something was held one way, and the hours without."""
-    runs = [(sign, [*run]) for sign, run in groupby(path, lambda x: (x > 0) - (x < 0))]
-    return [run for sign, run in runs if sign], sum(len(run) for sign, run in runs if not sign)
+_FEWEST_RIVALS: Final = 200
+_MOST_SPELLS: Final = 2_000_000  # that are placed in all: about a second
+
+_Spell = tuple[Sequence[float], int, int, float]  # sums of moves, from, to, USDC
 
 
-def _scattered(of_market: list[list[float]], idle: int, chance: Random) -> Iterator[float]:
-    """Yield a path of the same spells, by chance in order, direction and place."""
-    spells_left = of_market[:]
-    chance.shuffle(spells_left)
-    gaps = sorted(chance.randrange(idle + 1) for _ in spells_left)
-    passed = 0
-    for gap, run in zip(gaps, spells_left, strict=True):
-        yield from [0.0] * (gap - passed)
-        passed = gap
-        sign = chance.choice((-1.0, 1.0))
-        yield from (sign * x for x in run)
-    yield from [0.0] * (idle - passed)
+def _gained(path: Path) -> float:
+    return math.fsum(sum(map(mul, held, path.moves[ticker])) for ticker, held in path.held.items())
+
+
+def _rival(stretches: Sequence[Sequence[_Spell]], periods: int, chance: Random) -> float:
+    later, gained = chance.randrange(periods or 1), 0.0
+    for stretch in stretches:
+        of_stretch = 0.0
+        for sums, begin, end, usdc in stretch:
+            of_stretch += usdc * (sums[end + later] - sums[begin + later])
+        gained += of_stretch if chance.random() < 0.5 else -of_stretch
+    return gained
+
+
+def _stretches(path: Path) -> tuple[list[list[_Spell]], int]:
+    """Return the spells of all markets, those that overlap together; and how many periods."""
+    spells_of: list[_Spell] = []
+    for ticker, held in path.held.items():
+        moves = path.moves[ticker]
+        if len(held) != len(moves):
+            what = f"expected a move of {ticker} for each of {len(held)} periods"
+            raise ValueError(f"{what}, got {len(moves)}")
+        sums = array("d", accumulate((*moves, *moves), initial=0.0))  # in a circle
+        spells_of += [(sums, *spell) for spell in spells(held)]
+    spells_of.sort(key=itemgetter(1, 2))
+    stretches: list[list[_Spell]] = []
+    until = -1
+    for spell in spells_of:
+        if spell[1] >= until:
+            stretches.append([])
+        stretches[-1].append(spell)
+        until = max(until, spell[2])
+    return stretches, max(map(len, path.held.values()), default=0)
+
+
+def spells(held: Sequence[float]) -> list[tuple[int, int, float]]:
+    """Return the stretches in which something was held one way: from, to before, and how much.
+
+    How much is the root of the mean square: what it might win or lose is as uncertain as it was.
+    """
+    found, begin = [], 0
+    for sign, run in groupby(held, lambda x: (x > 0) - (x < 0)):
+        sizes = [*run]
+        end = begin + len(sizes)
+        if sign:
+            found.append((begin, end, sign * math.sqrt(fmean([x * x for x in sizes]))))
+        begin = end
+    return found
 
 
 def against(returns: Sequence[float], other: Sequence[float], *, seed: int = 0) -> Interval:

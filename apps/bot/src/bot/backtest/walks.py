@@ -5,12 +5,12 @@
           .                 ├──── train ────┼─ test ─┤ until
 
 Tests follow on each other without a gap, and no hour of one was trained on before it. What all of
-them together made is what somebody would have made who chose that way. Pure, but for `judged`,
+them together made is what somebody would have made who chose that way. Pure, but for `judge`,
 which whoever walks hands in.
 """
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 from dydx_conn import ConnError
@@ -42,48 +42,82 @@ def folds(since_ns: int, until_ns: int, train_ns: int, test_ns: int) -> list[Fol
     return [Fold(at, at + train_ns, at + train_ns + test_ns) for at in begins]
 
 
+class Objective(NamedTuple):
+    """Which figure is to be best, and whether that is the highest or the least."""
+
+    name: str
+    is_least: bool = False
+
+    @classmethod
+    def of(cls, name: str) -> "Objective":
+        """Return the objective of a name among `OBJECTIVES`."""
+        return cls(name, OBJECTIVES[name] == "minimize")
+
+    def value(self, figures: RunFigures) -> float | None:
+        """Return the figure; None where it does not exist."""
+        value: float | None = getattr(figures.total, self.name)
+        return value
+
+    def worth(self, value: float | None) -> float:
+        """Return a number that is higher of what is better, and least of what is unknown."""
+        if value is None:
+            return float("-inf")
+        return -value if self.is_least else value
+
+
+OBJECTIVES: Final = {
+    "profit": "maximize", "sharpe": "maximize", "sortino": "maximize", "calmar": "maximize",
+    "win_rate": "maximize", "profit_factor": "maximize", "expectancy": "maximize",
+    "closest": "maximize", "max_drawdown": "minimize", "max_drawdown_share": "minimize",
+    "drawdown_s": "minimize", "exposure": "minimize", "leverage": "minimize",
+    "turnover": "minimize", "volume": "minimize", "fees_paid": "minimize",
+    "slippage": "minimize", "slippage_bps": "minimize", "reductions": "minimize",
+    "liquidations": "minimize",
+}  # fmt: skip
+
+
+class Ran(NamedTuple):
+    """What a variant came to in a span, and what it raised, "" for nothing."""
+
+    figures: RunFigures
+    failure: str = ""
+
+
 class Walked(msgspec.Struct, frozen=True, kw_only=True):
     """What one step came to: which was `chosen`, by what worth, and how it went on.
 
     `train` and `test` are the objective's values of the chosen one, None where it has none;
-    `best` is the best that any had in the test: what choosing better could have made.
+    `best` is the best that any had in the test: what choosing better could have made. `trained`
+    and `tested` are what each came to, by the number of its name.
     """
 
     fold: Fold
-    chosen: str
+    chosen: int
     train: float | None
     test: float | None
     best: float | None
-    figures: RunFigures
+    trained: tuple[Ran, ...]
+    tested: tuple[Ran, ...]
 
 
-Judged = Callable[[Sequence[str], int, int, int], Sequence[RunFigures]]
-Objective = Callable[[RunFigures], float | None]
+Judge = Callable[[int, int], Sequence[Ran]]
 
 
-def walked(
-    steps: Sequence[Fold], names: Sequence[str], judged: Judged, objective: Objective
-) -> list[Walked]:
+def walked(steps: Sequence[Fold], judge: Judge, objective: Objective) -> Iterator[Walked]:
     """Walk the steps: choose the best of each training by the objective, judge it by its test.
 
-    `judged` plays variants by name from a time on, lets them trade from another on, to a third,
-    and returns the figures of each. Of equal ones the first is chosen; without a value (no trade,
-    say) a variant is chosen only where none has one.
+    `judge` lets all variants trade from a time on, up to another, and returns what each came to.
+    Of equal ones the first is chosen; without a value (no trade, say), or where it raised, a
+    variant is chosen only where none is better.
     """
-    return [_step(fold, names, judged, objective) for fold in steps]
-
-
-def _step(fold: Fold, names: Sequence[str], judged: Judged, objective: Objective) -> Walked:
-    trained = [objective(x) for x in judged(names, fold.since_ns, fold.since_ns, fold.from_ns)]
-    # Warmed up by what it was trained on: what it knows at the first hour of the test is known.
-    tested = judged(names, fold.since_ns, fold.from_ns, fold.until_ns)
-    worths = [objective(x) for x in tested]
-    best = max(range(len(names)), key=lambda n: (_or_least(trained[n]), -n))
-    return Walked(
-        fold=fold, chosen=names[best], train=trained[best], test=worths[best],
-        best=max((x for x in worths if x is not None), default=None), figures=tested[best],
-    )  # fmt: skip
-
-
-def _or_least(value: float | None) -> float:
-    return float("-inf") if value is None else value
+    for fold in steps:
+        trained = (*judge(fold.since_ns, fold.from_ns),)
+        values = [None if ran.failure else objective.value(ran.figures) for ran in trained]
+        chosen = max(range(len(values)), key=lambda n: (objective.worth(values[n]), -n))
+        # Warmed up by what is before it: what it knows at the first hour of the test is known.
+        tested = (*judge(fold.from_ns, fold.until_ns),)
+        found = [objective.value(ran.figures) for ran in tested]
+        yield Walked(
+            fold=fold, chosen=chosen, train=values[chosen], test=found[chosen],
+            best=max(found, key=objective.worth), trained=trained, tested=tested,
+        )  # fmt: skip

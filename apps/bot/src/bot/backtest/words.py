@@ -17,6 +17,7 @@ from dydx_conn import ConnError, Recording, RecordingError, find_recording
 from dydx_strategy import STRATEGIES
 
 from bot.config.profiles import PROFILES
+from bot.run.kinds import kinds_of
 
 _CODE: Final = (".py", ".toml", ".json")
 _SETTINGS: Final = (".yaml", ".yml")
@@ -79,9 +80,9 @@ def _as_typed(name: str, arguments: argparse.Namespace) -> argparse.Namespace:
     return argparse.Namespace(**{**vars(arguments), chosen: name})
 
 
-def recordings_of(names: Sequence[str]) -> list[Recording]:
+def recordings_of(names: Sequence[str], fidelity: str | None = None) -> list[Recording]:
     """Open recordings, in order of their time; the same one twice is refused."""
-    found = [Recording(find_recording(name)) for name in names]
+    found = [Recording(find_recording(name), kinds_of(fidelity)) for name in names]
     paths = [recording.path.resolve() for recording in found]
     twice = next((path.name for n, path in enumerate(paths) if path in paths[:n]), None)
     if twice is not None:

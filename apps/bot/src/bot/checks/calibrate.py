@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from dydx_conn import ConnError, Frame, Recording, find_recording
+from dydx_conn import ConnError, Frame, Recording
 from dydx_data import DataState, market_state, step
 from dydx_signals import ALL, Scored, Scorer
 
+from bot.backtest.words import recordings_of
 from bot.checks.calibration import Calibration, IsotonicMap, Observation, measured
 from bot.engines.engine import Engine, Here, engine_typed, results_of
 from bot.live.runs import until
@@ -285,16 +286,6 @@ def _frames_in(recording: Recording, seconds: float | None) -> int:
     # To read them takes a twentieth of the time that it takes to score them.
     goes_on = until(seconds, lambda _: True)
     return sum(1 for _ in takewhile(goes_on, Recording(recording.path)))
-
-
-def recordings_of(names: Sequence[str]) -> list[Recording]:
-    """Find recordings; the same one twice would count as twice the evidence, and is refused."""
-    recordings = [Recording(find_recording(name)) for name in names]
-    paths = [recording.path.resolve() for recording in recordings]
-    if len({*paths}) < len(paths):
-        twice = next(path.name for path in paths if paths.count(path) > 1)
-        raise ConnError(f"expected each recording once, got {twice} twice")
-    return recordings
 
 
 def _show(

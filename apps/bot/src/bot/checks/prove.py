@@ -27,6 +27,7 @@ from bot.live.commands import options_as_recorded
 from bot.live.runs import until
 from bot.progress import Progress
 from bot.run.composition import Options
+from bot.run.kinds import kinds_of
 
 # After a cut so many frames of another day are played.
 _FUTURE: Final = 2_000
@@ -186,12 +187,14 @@ class Part(msgspec.Struct, frozen=True):
     seconds: float | None
     options: Options
     cuts: list[tuple[int, Random]]
+    fidelity: str | None = None
 
 
 def prove_part(part: Part) -> Proved:
     """Prove what some cuts can prove, in any process."""
     goes_on = until(part.seconds, lambda _: True)
-    proof = Proof([one for one in Recording(Path(part.path)) if goes_on(one)], part.options)
+    recording = Recording(Path(part.path), kinds_of(part.fidelity))
+    proof = Proof([one for one in recording if goes_on(one)], part.options)
     for index, chance in part.cuts:
         proof.cut(index, chance)
     return proof.proved()
@@ -202,7 +205,7 @@ def prove_part(part: Part) -> Proved:
 
 def prove(arguments: argparse.Namespace) -> int:
     """Prove that a strategy sees no future on a recording, or say what it sees: 1 if it does."""
-    recording = Recording(find_recording(arguments.recording))
+    recording = Recording(find_recording(arguments.recording), kinds_of(arguments.fidelity))
     options = options_as_recorded(arguments, recording.header)
     goes_on = until(arguments.seconds, lambda _: True)
     frames = [frame for frame in recording if goes_on(frame)]
@@ -221,7 +224,7 @@ def prove(arguments: argparse.Namespace) -> int:
         else:
             size = ceil(len(cuts) / engine.workers)
             tasks = [
-                Part(path, arguments.seconds, options, cuts[n : n + size])
+                Part(path, arguments.seconds, options, cuts[n : n + size], arguments.fidelity)
                 for n in range(0, len(cuts), size)
             ]
             progress.begin("parts", len(tasks))

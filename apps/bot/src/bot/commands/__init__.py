@@ -8,7 +8,7 @@ names it, so that help and a typing error answer at once.
 
 from typing import Final
 
-from bot.commands import beside, looking_back, machine, own, trading, watching
+from bot.commands import beside, looking_back, machine, past, trading, watching, writing
 from bot.commands.command import Command
 from bot.parsing import Parser, Shape, Version, examples_of, words_of
 
@@ -16,8 +16,9 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
     "Watch and replay": watching.COMMANDS,
     "Trade": trading.COMMANDS,
     "While it runs": beside.COMMANDS,
+    "Try on the past": past.COMMANDS,
     "Look back": looking_back.COMMANDS,
-    "Write your own": own.COMMANDS,
+    "Write your own": writing.COMMANDS,
     "This machine": machine.COMMANDS,
 }
 COMMANDS: Final[dict[str, Command]] = {
@@ -30,6 +31,7 @@ EPILOG: Final = (
             ("bot", "watch the bundled recording on a dashboard"),
             ("bot | less", "the same, each decision and fill a line"),
             ("bot --profile reckless --no-guard", "the same crash, unguarded"),
+            ("bot backtest rank reversion", "what two strategies would have done"),
             ("bot why F3", "from a fill back to the text of the wire"),
             ("bot paper --network testnet", "live frames, paper orders, no keys"),
             ("bot trade --help", "how to get a key and paper money"),

@@ -5,14 +5,12 @@ from typing import Final
 from bot.commands.command import Command
 from bot.options import (
     CHOICES,
-    CONFIG,
     DATABASE,
     FROM_DATABASE,
     JSON,
     OF_RUNS,
     PAGES,
     RECORDING,
-    WHERE,
     option,
 )
 from bot.parsing import (
@@ -24,153 +22,6 @@ from bot.parsing import (
 )
 
 COMMANDS: Final[dict[str, Command]] = {
-    "fetch": Command(
-        "fetch the past of markets from the venue, as a recording",
-        "bot.archive.fetch:fetch",
-        (
-            option("market", nargs="+", metavar="MARKET", help="a market such as BTC-USD"),
-            option(
-                "--from",
-                dest="since",
-                default="7d",
-                metavar="TIME",
-                help="since when: 30d, 12h, or a date or time such as 2026-11-20 or "
-                "2026-11-20T06:00+01:00, of UTC where it names no zone (default: 7d)",
-            ),
-            option(
-                "--to",
-                dest="until",
-                metavar="TIME",
-                help="until when; a day as the end is a day in whole (default: the last whole "
-                "minute of the newest block)",
-            ),
-            option(
-                "--kinds",
-                default="trades,candles,funding",
-                metavar="A,B,…",
-                help="what is fetched: trades, candles, funding (default: all three)",
-            ),
-            option(
-                "--window",
-                default="6h",
-                metavar="HOURS",
-                help="how much is requested, and can be lost, at a time (default: 6h)",
-            ),
-            option(
-                "--out",
-                type=new_file,
-                metavar="FILE",
-                help="the recording to write (default: by its markets and times, in recordings/ "
-                "here or above, else in your data directory; either way found by its name)",
-            ),
-            option(
-                "--extend",
-                action="store_true",
-                help="go on from the end of a recording that was finished",
-            ),
-            CONFIG,
-            *(each for each in WHERE if each[0] not in (("--ws",), ("--node",))),
-        ),
-        "Walks the indexer's lists of trades, candles of a minute and funding rates within its "
-        "rate limits, and writes each page as it came: an ordinary recording, which replay, "
-        "backtest and all else plays, each row at its own time. It may be stopped, or killed: the "
-        "same command goes on. At the end all is verified: no minute missing, no trade twice, the "
-        "trades of each minute make its candle, a funding rate for each hour; what the venue no "
-        "longer has is listed.",
-        (
-            ("bot fetch BTC-USD ETH-USD --from 30d", "a month of two markets"),
-            ("bot fetch SOL-USD --from 2026-11-01 --to 2026-11-20", "whole days, of UTC"),
-            ("bot fetch BTC-USD --from 1w --kinds candles,funding", "much smaller"),
-        ),
-    ),
-    "import": Command(
-        "turn trades, candles or books that you have into a recording",
-        "bot.archive.imported:import_",
-        (
-            option(
-                "file",
-                nargs="+",
-                metavar="FILE",
-                help="CSV, JSON lines or Parquet (needs bot[parquet]), also .gz or .zst: trades, "
-                "candles, or captures of tardis.dev or cryptofeed",
-            ),
-            option(
-                "--market",
-                metavar="MARKET[=SYMBOL]",
-                help="whose rows these are, such as BTC-USD; with =SYMBOL: what the file calls it "
-                "(default: as the file says)",
-            ),
-            option(
-                "--map",
-                metavar="A=COLUMN,…",
-                help="which column is which, such as time=ts,price=px,size=qty,side=s; of candles "
-                "time,open,high,low,close,volume (default: by common names; columns without "
-                "names are 1, 2, …)",
-            ),
-            option(
-                "--time-unit",
-                choices=("s", "ms", "us", "ns"),
-                help="of times that are numbers (default: by their size)",
-            ),
-            option(
-                "--timezone",
-                metavar="ZONE",
-                help="of times that name none, such as UTC or Europe/Berlin",
-            ),
-            option(
-                "--markets",
-                metavar="FILE|RECORDING",
-                help="parameters of the markets: an answer of /v4/perpetualMarkets (.json), or a "
-                "recording (default: the bundled sixty)",
-            ),
-            option(
-                "--out",
-                type=new_file,
-                metavar="FILE",
-                help="the recording to write (default: by the first file's name, in recordings/ "
-                "here or above, else in your data directory; either way found by its name)",
-            ),
-            option("--force", action="store_true", help="replace the recording if it is there"),
-        ),
-        "Trades and candles become a history, which replays and backtests like one that was "
-        "fetched, each row at its own time; a candle's time is that of its beginning. Captures of "
-        "order books become frames as the venue sends them. What is refused, sorted, guessed or "
-        "missing is counted and named: rows twice, of the future, of other markets, with prices "
-        "far from those beside them, files that were cut off. A file is sorted in memory: give it "
-        "a month at a time. The recording says that it is not the venue's own.",
-        (
-            ("bot import btc.csv --market BTC-USD", "columns by common names"),
-            (
-                "bot import t.parquet --market ETH-USD --map time=ts,price=px,size=qty,side=s",
-                "columns of your own",
-            ),
-            ("bot import candles.csv --market SOL-USD --timezone UTC", "times without a zone"),
-            ("bot import book.csv.gz trades.csv.gz --out day.jsonl.zst", "a capture of tardis.dev"),
-        ),
-        "exit codes: 0 all of it is in the recording, 1 something was refused or is missing, 2 "
-        "nothing was written",
-    ),
-    "recordings": Command(
-        "list the recordings that are here, and verify them",
-        "bot.archive.recordings:recordings",
-        (
-            option("recording", nargs="*", help="names or paths (default: all that are here)"),
-            option(
-                "--verify",
-                action="store_true",
-                help="read all of them: 1 where anything is missing, damaged or wrong",
-            ),
-            JSON,
-        ),
-        "Recordings in recordings/, here and above, in this program and in your data directory: "
-        "what each has of which markets, from when to when, how large it is, and the first digits "
-        "of the sum over its lines.",
-        (
-            ("bot recordings", "a line for each"),
-            ("bot recordings --verify btc-7d", "minute by minute"),
-            ("bot recordings --json | jq .rows", "for a program"),
-        ),
-    ),
     "why": Command(
         "trace an id of the report (D7, V3, F2 …) back to the wire",
         "bot.live.commands:why",

@@ -28,7 +28,10 @@ class Base(msgspec.Struct, frozen=True):
 def base_of(loaded: Loaded) -> Base:
     """Return the settings that variants are made of."""
     settings = loaded.settings
-    return Base(loaded.text(), {"strategy": settings.strategy, "signals.use": settings.signals.use})
+    files = {"strategy": settings.strategy, "signals.use": settings.signals.use}
+    if settings.paper.book_model is not None:
+        files["paper.book_model"] = settings.paper.book_model
+    return Base(loaded.text(), files)
 
 
 def varied(base: Base, changes: Mapping[str, Any], places: Mapping[str, str] = {}) -> Loaded:

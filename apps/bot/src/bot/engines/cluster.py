@@ -3,11 +3,14 @@
     tasks ──► distributed.Client ──► scheduler ──► workers ──► results, whichever is done first
 
 Whoever reaches a scheduler runs code on its workers, with all rights of whoever started them. So
-all of it stays on loopback; beyond it there is mutual TLS, or nothing is connected to.
+all of it stays on loopback; beyond it there is mutual TLS, or nothing is connected to. Where no
+worker is left, tasks wait for others to come, but not for ever.
 """
 
 import asyncio
 import contextlib
+import queue
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
@@ -15,8 +18,9 @@ from typing import Any, Final, Self, TypeVar
 from dydx_conn import is_loopback
 
 from bot.engines.certificates import require_distributed, security_of
-from bot.engines.errors import EngineError
+from bot.engines.errors import EngineError, why
 from bot.engines.work import Answer, Lost, stamp, taken, work
+from bot.progress import warn
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -24,6 +28,8 @@ Result = TypeVar("Result")
 PORT: Final = 8786
 _PATIENCE_S: Final = 10.0
 _RETRIES: Final = 1
+_LOOK_S: Final = 2.0  # as often as Dask's own client asks who is there
+_ALONE_S: Final = 600.0  # without any worker, until a run is given up
 
 
 def address_of(text: str, certificates: Path | None) -> str:
@@ -57,15 +63,15 @@ class DaskEngine:
             )
         except (OSError, ValueError, RuntimeError) as error:
             what = f"expected a scheduler at {self.address} (bot sweep scheduler)"
-            raise EngineError(f"{what}, got {type(error).__name__}: {error}") from None
+            got = why(error, with_certificates=self._security is not None)
+            raise EngineError(f"{what}, got {got}") from None
         try:
             self._client.wait_for_workers(1, timeout=_PATIENCE_S)
         except TimeoutError:
             self._close()
             what = f"expected workers of the scheduler at {self.address} (bot sweep worker)"
             raise EngineError(f"{what}, got none") from None
-        known = self._client.scheduler_info(n_workers=-1)["workers"]
-        self.workers = sum(one["nthreads"] for one in known.values())  # integers
+        self.workers = sum(self._client.nthreads().values())  # integers
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -84,12 +90,40 @@ class DaskEngine:
             self._client.submit(work, function, task, wanted, pure=False, retries=_RETRIES): number
             for number, task in enumerate(tasks)
         }
+        done: queue.SimpleQueue[Any] = queue.SimpleQueue()
         try:
-            for future in self._dask.as_completed([*numbers], loop=self._client.loop):
+            for future in numbers:
+                future.add_done_callback(done.put)
+            for _ in numbers:
+                future = self._next(done)
                 yield numbers[future], self._result(future, wanted)
         finally:
             with contextlib.suppress(OSError, TimeoutError):
                 self._client.cancel([one for one in numbers if not one.done()])
+
+    def _next(self, done: "queue.SimpleQueue[Any]") -> Any:
+        """Wait for what is done next; `EngineError` where there was no worker for too long."""
+        alone_since: float | None = None
+        while True:
+            try:
+                return done.get(timeout=_LOOK_S)
+            except queue.Empty:
+                alone_since = self._alone(alone_since, time.monotonic())
+
+    def _alone(self, since: float | None, now: float) -> float | None:
+        """Return since when there is no worker, None while there is one; report each change."""
+        if self._client.scheduler_info()["workers"]:
+            if since is not None:
+                warn(f"bot: there are workers again at {self.address}: goes on")
+            return None
+        if since is None:
+            what = f"bot: no worker is left at {self.address} (bot sweep worker)"
+            warn(f"{what}: waits {_ALONE_S / 60:g} minutes for one")
+            return now
+        if now - since >= _ALONE_S:
+            what = f"expected workers of the scheduler at {self.address} (bot sweep worker)"
+            raise EngineError(f"{what}, got none for {_ALONE_S / 60:g} minutes")
+        return since
 
     def _result(self, future: Any, wanted: Any) -> Any:
         try:

@@ -17,7 +17,7 @@ from dydx_conn import is_loopback
 from bot.engines.certificates import require_distributed, security_of
 from bot.engines.cluster import PORT, address_of
 from bot.engines.engine import cores
-from bot.engines.errors import EngineError
+from bot.engines.errors import EngineError, why
 from bot.outlet import as_lines
 
 # Its pages have no TLS: they stay on this machine.
@@ -81,9 +81,11 @@ async def _work(address: str, certificates: Path | None, count: int) -> int:
                     **named,
                 )
                 running = await stack.enter_async_context(one)
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, RuntimeError) as error:
             what = f"expected a scheduler at {address} (bot sweep scheduler)"
-            raise EngineError(f"{what}, got {type(error).__name__}: {error}") from None
+            raise EngineError(
+                f"{what}, got {why(error, with_certificates=certificates is not None)}"
+            ) from None
         print(as_lines([f"workers      {count}, of {address}"]), flush=True)
         await running.finished()
     print(f"bot: the scheduler at {address} is gone", file=sys.stderr)

@@ -177,6 +177,10 @@ def _curves(report: Report) -> str:
     )
 
 
+def _chance(report: Report) -> str:
+    return pairs((one.name, one.words) for one in report.chance) if report.chance else ""
+
+
 def _markets(report: Report) -> str:
     names = [market.ticker for market in report.markets]
     drawn = [
@@ -230,6 +234,7 @@ def _counted(name: str, report: Report) -> str:
 
 _PARTS: Final = (
     _Part("summary", "Summary", _summary),
+    _Part("chance", "Chance", _chance, lambda _: "where 95 of 100 samples lie"),
     _Part("account", "Account", _curves),
     _Part("months", "Months", tables.months, lambda _: "UTC; a year stands below its months"),
     _Part("markets", "Markets", _markets),

@@ -4,13 +4,16 @@ begin ──► note of each frame, entries ──► Gathered ──► end ─
 """
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from dydx_conn import Inbox, Recording
+from msgspec.structs import replace
 
 from bot.pages.gathered import Gathered
 from bot.pages.of_run import Source, report_of_run
 from bot.pages.report_page import report_page
+from bot.pages.shape import Named
 from bot.pages.style import require_plotly
 from bot.run.composition import Bot
 
@@ -42,11 +45,14 @@ class Reporting:
         recording: Recording | None = None,
         *,
         complete: bool = True,
+        chance: Iterable[tuple[str, str]] = (),
     ) -> None:
-        """Write the page of the run that has ended."""
+        """Write the page of the run that has ended; `chance` says how far it can be believed."""
         source = Source(name, mode.lower(), network, recording, complete)
+        believed = tuple(Named(name=title, words=words) for title, words in chance)
         try:
-            page = report_page(report_of_run(self._bot, self._gathered, source))
+            report = report_of_run(self._bot, self._gathered, source)
+            page = report_page(replace(report, chance=believed))
             self._path.write_text(page, encoding="utf-8")
             print(f"bot: wrote {self._path}", file=sys.stderr)
         except OSError as error:

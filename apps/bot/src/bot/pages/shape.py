@@ -202,8 +202,9 @@ class Market(Value, frozen=True, kw_only=True):
 class Report(Value, frozen=True, kw_only=True):
     """All that is reported of one run.
 
-    `curve` is how the account went, `levels` are the guard's by their names; `entries` and `wire`
-    are what the ids and frames of all others name. `guard`, `acts` and `gate` are ids.
+    `chance` says of a backtest how far its result can be believed. `curve` is how the account
+    went, `levels` are the guard's by their names; `entries` and `wire` are what the ids and frames
+    of all others name. `guard`, `acts` and `gate` are ids.
     `left_out` says in words which tables were cut, `missing` what is not known, and why.
     """
 
@@ -229,6 +230,7 @@ class Report(Value, frozen=True, kw_only=True):
     left_out: tuple[str, ...] = ()
     summary: tuple[Named, ...] = ()
     performance: tuple[Named, ...] = ()
+    chance: tuple[Named, ...] = ()
     settings: tuple[Setting, ...] = ()
     settings_hash: str | None = None
     curve: EquityPart = EquityPart()

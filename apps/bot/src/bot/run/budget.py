@@ -116,6 +116,11 @@ class Supervisor:
             self._cold, self._allowed_s = False, self.budget.call_s
         return decided
 
+    def pass_over(self, seq: int) -> None:
+        """Count a call within a frame that is left out, as nothing would come of it."""
+        self.call = self.call + 1 if seq == self._seq else 1
+        self._seq = seq
+
     def rest(self) -> None:
         """Stop the timer until the strategy is called again: the run may wait now."""
         if self._armed:

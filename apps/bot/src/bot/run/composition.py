@@ -250,16 +250,16 @@ class MadeActs:
     def __init__(self) -> None:
         # Whoever records the frames of a source takes here those that it does not hold.
         self.record: Callable[[Frame], None] = _leave
-        self._waiting: deque[Frame] = deque()
+        self.waiting: deque[Frame] = deque()
         self._entered: set[tuple[int, str, str]] = set()
 
     def add(self, act: Frame) -> None:
         """Let an act wait for its turn."""
-        self._waiting.append(act)
+        self.waiting.append(act)
 
     def __bool__(self) -> bool:
         """Tell whether any waits for its turn."""
-        return bool(self._waiting)
+        return bool(self.waiting)
 
     def is_one(self, act: Frame) -> bool:
         """Tell whether an act of the source is one that this run has made."""
@@ -267,8 +267,8 @@ class MadeActs:
 
     def drain(self) -> Iterator[Frame]:
         """Yield what waits, each recorded first."""
-        while self._waiting:
-            act = self._waiting.popleft()
+        while self.waiting:
+            act = self.waiting.popleft()
             self._entered.add((act.seq, act.link, act.type))
             self.record(act)
             yield act
@@ -488,14 +488,16 @@ class Bot:
             self._act(frame)
         elif frame.kind == "state":
             self.begin(frame)
-        self._account_frames.extend(self.venue.receive(frame))
+        if received := self.venue.receive(frame):
+            self._account_frames.extend(received)
         while self._account_frames:
             for update in self.venue.accounts.step(self._account_frames.popleft()):
                 self.account(update)
         for stranger in self.venue.strangers():
             self._meet(stranger)
-        for act in self.made.drain():
-            self._act(act)
+        if self.made.waiting:
+            for act in self.made.drain():
+                self._act(act)
 
     def account(self, update: AccountUpdate) -> None:
         """Let in what became of the account."""
@@ -524,9 +526,21 @@ class Bot:
         self._hubs.to_curves.on_next(scored)
         # Facts first, and never within the strategy's own dispatch.
         if self.feedback is not None and self.informed:
-            for news in self.feedback.news(self.risk, self.data.views, scored.seq, scored.at):
-                self._hubs.to_strategy.on_next(news)
+            news = self.feedback.news(self.risk, self.data.views, scored.seq, scored.at)
+            if not news and self._rests(scored):
+                return  # as nearly always
+            for one in news:
+                self._hubs.to_strategy.on_next(one)
         self._hubs.to_strategy.on_next(scored)
+
+    def _rests(self, scored: Scored) -> bool:
+        decider = self.decider
+        if decider is None or self.shown.way is not None:  # who looks is shown every layer
+            return False
+        if scored.at >= decider.rests_until(self.data.views[scored.ticker]):
+            return False
+        self.supervisor.pass_over(scored.seq)
+        return True
 
     def _decide(self, decider: Decider, event: Any) -> list[Decision]:
         return self.supervisor.step(decider, event, self.shown.last_frames[-1])

@@ -31,9 +31,9 @@ from bot.run.signals import Make
 
 _OfMarket = Sequence[Scored]  # nothing, or the market that was scored
 
-# What most views change; of these the last two change no price of what is held.
-_USUAL: Final = frozenset(["oracle", "funding", "candles", "book", "trades"])
-_PRICELESS: Final = frozenset(["book", "trades"])
+# What most views change; of these the last three change no price of what is held.
+_USUAL: Final = frozenset(["oracle", "funding", "candles", "bar", "book", "trades", "time"])
+_PRICELESS: Final = frozenset(["book", "trades", "time"])
 _ENDING: Final = ("act", "state")  # frames that every variant takes in
 _NEVER: Final = 2**63
 

@@ -1,4 +1,4 @@
-"""A task of a sweep, where it is worked on: one recording, played once for a block of variants.
+"""A task of a sweep, where it is worked on: a recording or a span, played once for its variants.
 
     Block: recording and its hash, base, variants ──► play_block ──► Outcome of each, or Lost
 
@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 from dydx_conn import ConnError, Frame, Recording
 from dydx_conn import replay as replayed
-from reactivex import Observable
+from reactivex import Observable, operators
 
 from bot.backtest.figures import RunFigures, figures_of
 from bot.config.varied import Base, varied
@@ -23,7 +23,10 @@ from bot.engines.work import Lost, stamp
 from bot.live.runs import DEPOSIT, chosen, until
 from bot.run.composition import Bot, Options
 from bot.run.front import play
+from bot.run.kinds import kinds_of
+from bot.run.resume import ACCOUNT
 from bot.sweep.grid import Variant
+from bot.times import iso, utc
 
 
 class Key(msgspec.Struct, frozen=True, order=True):
@@ -45,17 +48,33 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """A recording, or the beginning of one: its path, its SHA-256, and what it goes by."""
+    """A recording, some of it or a span: its path, its SHA-256, and what it goes by.
+
+    A span is from `opens_ns` to before `closes_ns`; what comes before it warms up the scores. Of
+    `fidelity` a history is played; None for the best that it has.
+    """
 
     path: str
     name: str
     sha256: str
     seconds: float | None = None
+    opens_ns: int | None = None
+    closes_ns: int | None = None
+    fidelity: str | None = None
 
     @property
     def span(self) -> str:
         """Return which part of it is played, "" for all."""
-        return "" if self.seconds is None else f"first {self.seconds:g} s"
+        if self.opens_ns is not None:
+            part = f"{iso(self.opens_ns)}/{iso(self.closes_ns)}"
+        else:
+            part = "" if self.seconds is None else f"first {self.seconds:g} s"
+        return ", ".join(filter(None, (part, self.fidelity)))
+
+    @property
+    def label(self) -> str:
+        """Return what it goes by, and from when on, where it is a span."""
+        return self.name if self.opens_ns is None else f"{self.name} from {utc(self.opens_ns)}"
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,15 +99,20 @@ def play_block(block: Block) -> list[Outcome] | Lost:
         if (sha256 := _sha256(*before)) != block.source.sha256:
             return Lost(_other(block.source, sha256[:12]))
         options = [_options(block, variant) for variant in block.variants]
-        bots = play(_frames(path, block.source.seconds), options)
+        opens, closes = block.source.opens_ns, block.source.closes_ns
+        frames = _frames(path, block.source)
+        bots = play(frames, options, opens_ns=opens, closes_ns=closes)
         if _looks(path) != before:
             return Lost(_other(block.source, "one that changed under way"))
     except (OSError, ConnError) as error:
         return Lost(f"{type(error).__name__}: {error}")
     return [
-        Outcome(key=key, changes=variant.changes, figures=figures_of(bot), failure=_failure(bot))
+        Outcome(
+            key=key, changes=variant.changes, figures=figures_of(bot, opens or 0),
+            failure=_failure(bot),
+        )
         for key, variant, bot in zip(block.keys(), block.variants, bots, strict=True)
-    ]
+    ]  # fmt: skip
 
 
 def options_of_variant(base: Base, variant: Variant) -> Options:
@@ -102,7 +126,8 @@ def options_of_variant(base: Base, variant: Variant) -> Options:
 
 def _options(block: Block, variant: Variant) -> Options:
     if code_of(block.base, variant.changes) != block.code:
-        raise ConnError("expected the strategy's file that the sweep began with, got another one")
+        what = "expected the files of strategy, signals and book model that the sweep began with"
+        raise ConnError(f"{what}, got others")
     return options_of_variant(block.base, variant)
 
 
@@ -111,12 +136,19 @@ def _failure(bot: Bot) -> str:
     return "" if error is None else f"{type(error).__name__}: {error}"
 
 
-def _frames(path: Path, seconds: float | None) -> Observable[Frame]:
-    return replayed(Recording(path), pace=until(seconds, _on))
+def _frames(path: Path, source: Source) -> Observable[Frame]:
+    recording = Recording(path, kinds_of(source.fidelity))
+    frames = replayed(recording, pace=until(source.seconds, _on))
+    return frames.pipe(operators.filter(_counts))
 
 
 def _on(_: Frame) -> bool:
     return True
+
+
+def _counts(frame: Frame) -> bool:
+    # What the recorded run did, and what its account was, is no part of what variants see.
+    return frame.kind != "act" and (frame.kind != "state" or frame.link != ACCOUNT)
 
 
 # === What is played ===
@@ -128,10 +160,28 @@ def found_here(path: str) -> Path:
     return here if here.exists() and not os.path.exists(path) else Path(path)
 
 
-def source_of(path: Path, name: str, seconds: float | None) -> Source:
-    """Return a recording as a task names it; `OSError` where it cannot be read."""
+def source_of(path: Path, name: str, seconds: float | None, fidelity: str | None = None) -> Source:
+    """Return a recording as a task names it; `OSError` where it cannot be read.
+
+    `ConnError` where it has nothing of that fidelity.
+    """
     path = path.resolve()
-    return Source(path=str(path), name=name, sha256=_sha256(*_looks(path)), seconds=seconds)
+    Recording(path, kinds_of(fidelity))
+    sha256 = _sha256(*_looks(path))
+    return Source(path=str(path), name=name, sha256=sha256, seconds=seconds, fidelity=fidelity)
+
+
+def spans_of(source: Source, since_ns: int, until_ns: int, span_ns: int) -> list[Source]:
+    """Return a recording as spans, one after the other; what is shorter at its end is left out.
+
+    `ConnError` where not even one fits.
+    """
+    opens = range(since_ns, until_ns - span_ns + 1, span_ns)
+    if not opens:
+        hours = [round(ns / 3.6e12, 2) for ns in (span_ns, until_ns - since_ns)]
+        what = f"expected spans within {source.name}, of {hours[1]:g} hours"
+        raise ConnError(f"{what}, got {hours[0]:g} hours as one")
+    return [msgspec.structs.replace(source, opens_ns=at, closes_ns=at + span_ns) for at in opens]
 
 
 def _looks(path: Path) -> tuple[str, int, int]:
@@ -154,8 +204,8 @@ def _other(source: Source, got: str) -> str:
 
 def code_of(base: Base, changes: dict[str, Any] = {}) -> str:  # noqa: B006  # only read
     """Return the hash of all code that decides: the bot's own, and files of the user's."""
-    files = [str(changes.get(path, name)) for path, name in sorted(base.files.items())]
-    own = [name for name in files if name.endswith(_FILES) and os.path.isfile(name)]
+    files = [str(changes.get(path, base.files.get(path, ""))) for path in OF_FILES]
+    own = [name for name in files if name.endswith(_SUFFIXES) and os.path.isfile(name)]
     if not own:
         return stamp().sources
     digest = hashlib.sha256(stamp().sources.encode())
@@ -164,4 +214,5 @@ def code_of(base: Base, changes: dict[str, Any] = {}) -> str:  # noqa: B006  # o
     return digest.hexdigest()
 
 
-_FILES: Final = (".py", ".toml", ".json")
+_SUFFIXES: Final = (".py", ".toml", ".json")
+OF_FILES: Final = ("paper.book_model", "signals.use", "strategy")

@@ -26,6 +26,7 @@ SECTIONS_TRIED: Final = ("strategies", "signals", "policy", "paper")
 _ALONE: Final = ("strategy", "deposit", "guard")
 _PARTS: Final = ("values", "low", "high", "step", "log")
 MOST: Final = 100_000
+LARGEST: Final = 1e15  # of a number of a span: beyond it steps of 1 are none
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,16 +49,24 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
 
     def listed(self) -> tuple[Any, ...]:
         """Return the values; `ConfigError` for a span that has no step."""
+        count = self.count
         if self.values:
             return self.values
+        low, step = Decimal(str(self.low)), Decimal(str(self.step))
+        whole = all(isinstance(part, int) for part in (self.low, self.step))
+        kind = int if whole else float
+        return tuple(kind(low + n * step) for n in range(count))
+
+    @property
+    def count(self) -> int:
+        """Return how many values there are, without making any; `ConfigError` without a step."""
+        if self.values:
+            return len(self.values)
         if self.step is None:
             words = f"expected a step beside low and high of {self.path}, or values, got none"
             raise ConfigError([Fault(self.where, f"{words} (--sampler random needs none)")])
         low, high, step = (Decimal(str(part)) for part in (self.low, self.high, self.step))
-        count = int((high - low) / step) + 1
-        whole = all(isinstance(part, int) for part in (self.low, self.step))
-        kind = int if whole else float
-        return tuple(kind(low + n * step) for n in range(count))
+        return int((high - low) / step) + 1
 
 
 class Grid(msgspec.Struct, frozen=True):
@@ -71,7 +80,7 @@ class Grid(msgspec.Struct, frozen=True):
         """Return how many combinations there are."""
         count = 1
         for field in self.fields:
-            count *= len(field.listed())
+            count *= field.count
         return count
 
     def combinations(self) -> Iterator[dict[str, Any]]:
@@ -190,8 +199,10 @@ def _span_fault(part: Mapping[str, Any]) -> str:
         return f"expected low and high, got no {missing[0]}"
     for name in ("low", "high", "step"):
         value = part.get(name, 1)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        if isinstance(value, bool) or not isinstance(value, int | float):
             return f"expected a number as {name}, got {shown(value)}"
+        if not abs(value) <= LARGEST:  # infinity and nan, too
+            return f"expected a number up to {LARGEST:g} as {name}, got {shown(value)}"
     if not part["low"] < part["high"]:
         return f"expected low < high, got {part['low']:g} and {part['high']:g}"
     if not part.get("step", 1) > 0:
@@ -251,5 +262,6 @@ def variants_of(
 def require_few(grid: Grid) -> None:
     """Refuse a grid that nobody would wait for."""
     if grid.count > MOST:
-        what = f"expected at most {MOST:,} combinations, got {grid.count:,}"
+        count = f"{grid.count:,}" if grid.count < LARGEST else f"{Decimal(grid.count):.1e}"
+        what = f"expected at most {MOST:,} combinations, got {count}"
         raise ConnError(f"{what}: larger steps, or --sampler random --trials 200")

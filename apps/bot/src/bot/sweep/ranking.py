@@ -5,12 +5,12 @@ hourly returns of all variants ─► bot.backtest.statistics ─► intervals, 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from math import fsum
 from typing import Any, Final
 
 import msgspec
 
+from bot.backtest.figures import hourly_returns
 from bot.backtest.statistics import (
     Interval,
     Overfitting,
@@ -20,8 +20,9 @@ from bot.backtest.statistics import (
     sharpe,
     total_return,
 )
+from bot.backtest.walks import OBJECTIVES
 from bot.sweep.block import Outcome
-from bot.sweep.run import OBJECTIVES, Plan, Swept, figure, key_of, objectives_of
+from bot.sweep.run import Plan, Swept, figure, key_of, objectives_of
 
 HOUR_NS = 3_600_000_000_000
 
@@ -134,11 +135,8 @@ class Overfit(msgspec.Struct, frozen=True, kw_only=True):
 
 def returns_of(swept: Swept, plan: Plan, config: str) -> list[float]:
     """Return the hourly returns of a variant on all sources, one after the other."""
-    found: list[float] = []
-    for one in _outcomes(swept, plan, config):
-        whole = [worth for _, worth in one.figures.equity]
-        found += [after / before - 1 for before, after in pairwise(whole) if before > 0]
-    return found
+    outcomes = _outcomes(swept, plan, config)
+    return [part for one in outcomes for part in hourly_returns(one.figures.equity)]
 
 
 def overfit(swept: Swept, plan: Plan, rows: Sequence[Ranked]) -> Overfit:

@@ -6,6 +6,7 @@ Swept ─► ranked ─► a table, how much of the best is luck
 
 import argparse
 import json
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -129,19 +130,31 @@ class Report:
         found += ["", *table_lines(self._plan, self._known[:_ROWS]), ""] if self._known else []
         if not self.complete:
             found.append("ended early: the same command goes on with what is there")
-        if self._best is not None:
-            path = self._folder / BEST
-            found.append(f"{'chosen':<13}{path}: bot paper --config {path}")
-        return found
+        return found + self._further()
+
+    def _further(self) -> list[str]:
+        """Return what was left for whoever swept, and what to type next."""
+        if self._best is None:
+            return []
+        best, page = self._folder / BEST, self._folder / PAGE
+        rows = [("page", f"{page}, for a browser")] if page.exists() else []
+        rows.append(("chosen", f"{best}, the settings of the first row"))
+        names = [source.name for source in self._plan.sources][:1]
+        words = shlex.join(["bot", "backtest", str(best), *dict.fromkeys(names)])
+        rows.append(("next", f"{words} --report-html chosen.html"))
+        rows.append(("", shlex.join(["bot", "paper", "--config", str(best)])))
+        return [f"{name:<13}{words}" for name, words in rows]
 
     def _head(self) -> list[tuple[str, str]]:
         swept, plan = self._swept, self._plan
-        fields, names = plan.grid.fields, [source.name for source in plan.sources]
+        fields, names = plan.grid.fields, [*dict.fromkeys(one.name for one in plan.sources)]
+        spans = [one for one in plan.sources if one.opens_ns is not None]
         left_out = {json.dumps(one.changes): one.why for one in swept.left_out}
         rows = [
             ("sweep", f"{plan.grid.name}: {_many(fields, 'setting')}, "
              f"{_many(swept.variants, 'variant')}"),
-            ("recordings", ", ".join(names[:3]) + f" and {len(names) - 3} more" * (len(names) > 3)),
+            ("recordings", ", ".join(names[:3]) + f" and {len(names) - 3} more" * (len(names) > 3)
+             + f", in {_many(spans, 'span')}" * bool(spans)),
             ("engine", f"{self._arguments.engine}, {_workers(self._engine.workers)}"),
             ("results", f"{len(swept.outcomes):,} in {self._folder / FILE}, {swept.known:,} of "
              "them known before"),

@@ -2,9 +2,10 @@
 
     Outcome ─► a line of results.jsonl, at once ─► results by key ─► digest, results.parquet
 
-A line is whole or is not there: one that a killed sweep left torn is cut off, one that cannot be
-read is left out and its result made again. The digest is over what was found, in the order of the
-keys; who found it, when and in which order is no part of it.
+A line is whole or is not there: one that a killed sweep left torn is cut off. One that cannot be
+read, or is another than its sum at its end is of, is left out and its result made again. The digest
+is over what was found, in the order of the keys; who found it, when and in which order is no part
+of it.
 """
 
 import hashlib
@@ -65,9 +66,7 @@ class Results:
         self._file.seek(0)
         whole, _, torn = self._file.read().rpartition(b"\n")
         for line in whole.splitlines():
-            try:
-                outcome = msgspec.json.decode(line, type=Outcome)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            if (outcome := _read(line)) is None:
                 self.torn += 1
             else:
                 self.found[outcome.key] = outcome
@@ -78,7 +77,7 @@ class Results:
     def add(self, outcomes: Iterable[Outcome]) -> None:
         """Write results down; `ConnError` where that fails, and what was written stays."""
         fresh = [*{one.key: one for one in outcomes if one.key not in self.found}.values()]
-        lines = b"".join(_ENCODER.encode(one) + b"\n" for one in fresh)
+        lines = b"".join(map(_line, fresh))
         before = self._file.seek(0, os.SEEK_END)
         try:
             while lines:
@@ -89,6 +88,31 @@ class Results:
             done = f"{len(self.found)} are in it: the same command goes on with them"
             raise ConnError(f"{what}; {done}") from None
         self.found |= {one.key: one for one in fresh}
+
+
+def _line(outcome: Outcome) -> bytes:
+    text = _ENCODER.encode(outcome)
+    return b'%s%s%s"}\n' % (text[:-1], _SUM, _sum(text))
+
+
+def _read(line: bytes) -> Outcome | None:
+    """Return the result of a line; None where it is not what was written."""
+    fields, _, stated = line.rpartition(_SUM)
+    text = fields + b"}"
+    if stated != _sum(text) + b'"}':
+        return None
+    try:
+        return msgspec.json.decode(text, type=Outcome)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None  # another version wrote it
+
+
+def _sum(text: bytes) -> bytes:
+    return hashlib.sha256(text).hexdigest()[:_DIGITS].encode()
+
+
+_SUM: Final = b',"sum":"'
+_DIGITS: Final = 16
 
 
 def digest_of(outcomes: Iterable[Outcome]) -> str:

@@ -31,16 +31,6 @@ from bot.sweep.samplers import Listed, Sampler
 LARGEST: Final = 25
 _ROUNDS: Final = 2  # blocks for each worker, so that all of them end together
 
-OBJECTIVES: Final = {
-    "profit": "maximize", "sharpe": "maximize", "sortino": "maximize", "calmar": "maximize",
-    "win_rate": "maximize", "profit_factor": "maximize", "expectancy": "maximize",
-    "closest": "maximize", "max_drawdown": "minimize", "max_drawdown_share": "minimize",
-    "drawdown_s": "minimize", "exposure": "minimize", "leverage": "minimize",
-    "turnover": "minimize", "volume": "minimize", "fees_paid": "minimize",
-    "slippage": "minimize", "slippage_bps": "minimize", "reductions": "minimize",
-    "liquidations": "minimize",
-}  # fmt: skip
-
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be swept: a grid over a base, on sources, judged by objectives."""
@@ -81,7 +71,7 @@ class Sweep:
         self.swept = Swept()
         self._plan, self._engine, self._results = plan, engine, results
         self._progress = progress
-        self._made: set[tuple[str, str]] = set()
+        self._made: set[tuple[str, ...]] = set()
 
     def run(self, sampler: Sampler) -> Swept:
         """Try what the sampler asks for, until it asks for nothing."""
@@ -123,9 +113,9 @@ class Sweep:
         return found
 
     def _require_made(self, variant: Variant) -> None:
-        """Load a strategy and signals of the user's own once, here, where that may be refused."""
+        """Load each file of the user's own once, here, where that may be refused."""
         options = options_of_variant(self._plan.base, variant)
-        own = options.strategy, options.signals
+        own = options.strategy, options.signals, options.paper.book_model or ""
         if own not in self._made:
             self._made.add(own)
             Bot(options)
@@ -151,8 +141,9 @@ class Sweep:
         count = sum(len(rest) for _, rest in waiting)
         size = min(LARGEST, max(1, ceil(count / (_ROUNDS * max(1, self._engine.workers)))))
         for source, rest in waiting:
-            for n in range(0, len(rest), size):
-                yield self._block(source, rest[n : n + size])
+            for alike in _alike(self._plan.base, rest):
+                for n in range(0, len(alike), size):
+                    yield self._block(source, alike[n : n + size])
 
     def _block(self, source: Source, variants: Sequence[Variant]) -> Block:
         code = code_of(self._plan.base, variants[0].changes)
@@ -170,7 +161,7 @@ class Sweep:
             if not last and len(block.variants) > 1:
                 yield from (self._block(block.source, [one]) for one in block.variants)
                 continue
-            self.swept.missing.append(Missing(block.source.name, len(block.variants), why))
+            self.swept.missing.append(Missing(block.source.label, len(block.variants), why))
             for _ in block.variants:
                 self._progress.step(f"{len(self.swept.missing)} lost")
 
@@ -179,6 +170,15 @@ class Sweep:
             if one.key not in self.swept.outcomes:
                 self.swept.outcomes[one.key] = one
                 self._progress.step()
+
+
+def _alike(base: Base, variants: Iterable[Variant]) -> Iterator[list[Variant]]:
+    """Yield those that one pass can have: of the same code, and of one model of books."""
+    groups: dict[tuple[Any, ...], list[Variant]] = {}
+    for one in variants:
+        of = code_of(base, one.changes), one.changes.get("paper.book_model")
+        groups.setdefault(of, []).append(one)
+    yield from groups.values()
 
 
 def key_of(plan: Plan, source: Source, variant: Variant) -> Key:
