@@ -235,13 +235,31 @@ def test_no_block_is_made_between_the_hour_and_its_funding() -> None:
 
 
 def test_blocks_go_on_where_nothing_happens() -> None:
-    """One a second after rows, in which orders arrive, then every 10 s; heights stand still."""
+    """One a second after rows, in which orders arrive, then every 10 s, at the pace of before."""
     frames = played(trades_page(0, trade(0, 100), trade(300, 103)))
 
     blocks = [contents(x)[0].block for x in of_channel(frames, "v4_block_height")]
     known = [(h, (at - SINCE) // SECOND) for h, at in blocks if at <= SINCE + 300 * SECOND]
-    assert known[:5] == [(99, 0), (100, 0), (101, 1), (101, 10), (101, 20)]
-    assert known[-2:] == [(101, 290), (103, 300)]
+    assert known[:5] == [(99, 0), (100, 0), (101, 1), (109, 9), (119, 19)]
+    assert known[-2:] == [(389, 289), (399, 299)]
+    assert len(ids(frames)) == 2  # one of a height that is reckoned already joins the block at hand
+
+
+def test_an_order_that_waits_for_a_block_is_not_over_before_it() -> None:
+    """After a silence the height has gone on with the rows' own pace: it does not jump."""
+    rows = [trade(2 * n, 100 + 3 * n, n) for n in range(40)]  # three blocks in two seconds
+    frames = played(trades_page(0, *rows, trade(378, 667)))
+
+    heights = [contents(x)[0].block[0] for x in of_channel(frames, "v4_block_height")]
+    assert max(b - a for a, b in pairwise(heights)) <= 15
+
+
+def test_a_candle_takes_no_block_from_the_order_before_it() -> None:
+    """A second after a trade its block comes, also where a candle ends in between."""
+    frames = played(trades_page(0, trade(59.5, 100)), candles_page(0, candle(0)))
+
+    times = [contents(x)[0].block[1] - SINCE for x in of_channel(frames, "v4_block_height")]
+    assert min(at for at in times if at > 60 * SECOND) == 61 * SECOND
 
 
 def test_without_heights_they_are_reckoned_from_the_day_of_the_fetch() -> None:

@@ -2546,6 +2546,7 @@ _NODE_ANSWERS: Final[Mapping[str, Any]] = {
 HISTORY: Final = "history"  # the link that frames of the past come on
 _PULSE_NS: Final = _SECOND  # after a block with rows one more comes, in which orders arrive
 _QUIET_NS: Final = 10 * _SECOND  # and one now and then where nothing happens: it is not silence
+_JUST_NS: Final = 1_000_000  # before the full ten seconds, so that candles find the height of then
 _FASTEST_BLOCK_NS: Final = _SECOND // 2
 # What a market's description says of the day on which it was fetched, not of the day played.
 _OF_THE_DAY: Final = frozenset([
@@ -2584,10 +2585,10 @@ def unfold(
     First the link opens and describes the markets, as active and with the parameters of the day of
     the fetch; then each row comes at its own time, a candle at its end, an hour's funding with its
     price. Between them stand blocks: one a second after each with rows, then every 10 s, of a
-    height that is reckoned; of all of them, where there are no trades: there one more follows the
-    candles of an end. Without funding rates the market's default is charged. What cannot be read,
-    or should be there and is not, is a gap. At most one window, and the candles that outlast it, is
-    in memory. Pages of other `kinds` are left out; None is all.
+    height that is reckoned from the rows before it; of all of them, where there are no trades:
+    there one more follows the candles of an end. Without funding rates the market's default is
+    charged. What cannot be read, or should be there and is not, is a gap. At most one window, and
+    the candles that outlast it, is in memory. Pages of other `kinds` are left out; None is all.
     """
     unfolding = _Unfolding(history, server, kinds)
     for frame in frames:
@@ -2633,6 +2634,43 @@ _decode_lists = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_rows = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
+class _PastChain:
+    """The newest block, and how high the next one stands of which no row says it.
+
+    It follows the pace of the rows so far: an order is good for some blocks, and would be over
+    before it arrived if all that a silence took came at once. If the next rows are of a height
+    that is reckoned already, they join the block at hand. Where no row has a height it stands
+    still while nothing happens: what waits for a candle may not end before that is over.
+    """
+
+    __slots__ = ("_first", "_last", "advances", "at", "height")
+
+    def __init__(self) -> None:
+        self.height = self.at = 0
+        self.advances = False  # something has happened since
+        self._first = self._last = (0, 0)  # rows: a height, and its time
+
+    def see(self, height: int, at: int) -> None:
+        """Take the height of a row."""
+        self._last = height, at
+        if not self._first[0]:
+            self._first = self._last
+
+    def reckoned(self, at: int) -> int:
+        """Return the height of a block without rows."""
+        least = self.height + (self.advances or at // _HOUR != self.at // _HOUR)
+        (first, first_at), (last, last_at) = self._first, self._last
+        if not last:
+            return least
+        span = last_at - first_at
+        usual, per_ns = (last - first, span) if span >= _MINUTE else (1, _SECOND)
+        return max(last + usual * (at - last_at) // per_ns, least)
+
+    def enter(self, height: int, at: int) -> None:
+        """Go on to a block."""
+        self.height, self.at, self.advances = height, at, False
+
+
 class _Unfolding:
     """The window at hand, and how far the link has come."""
 
@@ -2646,8 +2684,7 @@ class _Unfolding:
         self._gaps: list[str] = []
         self._described: dict[str, msgspec.Raw] = {}
         self._tip = (0, 0)  # the height of the day of the fetch, and its time
-        self._at = self._height = self._block_at = 0
-        self._owes_pulse = self._advances = False
+        self._at, self._chain, self._owes_pulse = 0, _PastChain(), False
 
     def describe(self, page: Frame) -> None:
         """Take what was asked once: the markets, and how high the chain stood."""
@@ -2727,13 +2764,16 @@ class _Unfolding:
         self._at = max(self._at, first.at)
         if is_hour := first.rank == _FUNDING:
             yield from self.funding(group)
-        if first.height > self._height or is_hour:
-            yield self._block(max(first.height, self._height + 1), self._at, first.time)
+        chain = self._chain
+        if first.height:
+            chain.see(first.height, self._at)
+        if first.height > chain.height or is_hour:
+            yield self._block(max(first.height, chain.height + 1), self._at, first.time)
         if not is_hour:
             yield from (self.trades if first.rank == _TRADE else self.candles)(group)
         if first.rank == _CANDLE and self._decides_by_candles and self._at % _HOUR:
-            yield self._block(self._height, self._at)  # all of them are known now
-        self._advances = True
+            yield self._block(chain.height, self._at)  # all of them are known now
+        chain.advances = True
         self._owes_pulse = self._owes_pulse or first.rank != _CANDLE
 
     def _begin(self) -> Iterator[Frame]:
@@ -2752,30 +2792,24 @@ class _Unfolding:
         yield self._block(max(first, 1), self._at)
 
     def _pass(self, until: int) -> Iterator[Frame]:
-        """Make the blocks before an instant, of heights that do not depend on what comes then.
-
-        If what comes then is of the height that was reckoned, it joins that block. Heights stand
-        still where nothing happens: an order ends by the height, and may not while what it waits
-        for is a candle that is not over yet.
-        """
+        """Make the blocks before an instant, of heights that do not depend on what comes then."""
         while True:
-            since = max(self._block_at, self._at)
-            quiet = since - since % _QUIET_NS + _QUIET_NS
+            since = max(self._chain.at, self._at)
+            just = 0 if self._decides_by_candles else _JUST_NS
+            quiet = (since + just) // _QUIET_NS * _QUIET_NS + _QUIET_NS - just
             if quiet % _HOUR == 0:
-                quiet += _QUIET_NS  # the block that begins an hour is that of its funding
+                quiet += _QUIET_NS
             at = since + _PULSE_NS if self._owes_pulse else quiet
             if at // _HOUR != since // _HOUR:
-                at = quiet  # as here
-            self._owes_pulse = False
+                at = quiet  # the block that begins an hour is that of its funding
             if at >= until:
                 return
-            advances = self._advances or at // _HOUR != self._block_at // _HOUR
             self._at = at
-            yield self._block(self._height + advances, at)
+            yield self._block(self._chain.reckoned(at), at)
 
     def _block(self, height: int, at: int, time: str = "") -> Frame:
-        self._height, self._block_at = height, at
-        self._owes_pulse = self._advances = False
+        self._chain.enter(height, at)
+        self._owes_pulse = False
         fields = f'{{"blockHeight":"{height}","time":"{time or _iso(at)}"}}'
         return self._message("v4_block_height", fields, "v4_block_height")
 

@@ -3313,10 +3313,12 @@ def _estimate_oracle(view: MarketView, frame: Frame, estimate: OracleEstimate) -
 def _touch_past(state: DataState, frame: Frame) -> _Touched:
     """Show at a block the books of what was traded in the one before, and all now and then.
 
+    All at the first of an hour, too: with it the hour is charged, to who held something before it.
     Between two candles, where they are all there is, time alone passes, in one market for all.
     """
     traded, state._traded = state._traded, {}
-    if frame.at - state._shown_at >= _SHOWN_NS:
+    is_hour = frame.at // _HOUR != state._shown_at // _HOUR
+    if is_hour or frame.at - state._shown_at >= _SHOWN_NS:
         state._shown_at = frame.at
         modelled = {name: view for name, view in state.views.items() if view.book.modelled}
         by_trades = {x: view for x, view in modelled.items() if view.book.fidelity == "trades"}

@@ -2314,6 +2314,10 @@ def _is_stateful(state: OrderState) -> bool:
 # account would be once it filled. It is not sent from here.
 
 
+# Ten seconds of a history in which nothing happens, at two blocks a second.
+_MODELLED_BLOCKS: Final = 20
+
+
 class Candidate(msgspec.Struct, frozen=True, gc=False):
     """An IOC before it is judged: unsigned `size` on the grid, `subticks` the worst price."""
 
@@ -2384,7 +2388,12 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
         return 1e4 * (quote - fair if self.side == "BUY" else fair - quote) / fair
 
     def request(self, client_id: int, *, good_til_blocks: int, reduce_only: bool) -> OrderRequest:
-        """Return the order to send, good for so many blocks after the one that the view knows."""
+        """Return the order to send, good for so many blocks after the one that the view knows.
+
+        By a modelled book it is good for as long as the next look at that may take.
+        """
+        if self.view.book.modelled:
+            good_til_blocks = max(good_til_blocks, _MODELLED_BLOCKS)
         return OrderRequest(
             ticker=self.market.ticker,
             clob_pair_id=self.market.clob_pair_id,
