@@ -238,7 +238,7 @@ def test_a_replay_prints_each_decision_and_fill_above_its_report(
     ids = {row[9:10] for row in rows.splitlines()}
     assert {"D", "V", "F"} <= ids
     assert max(map(len, rows.splitlines())) <= 80
-    assert len(report.splitlines()) == 6
+    assert len(report.splitlines()) == 7  # with what its fills were made on
 
 
 @pytest.mark.replays
