@@ -73,7 +73,7 @@ class Past:
         tip = {"height": str(chain.height), "time": iso(chain.time_ns)}
         yield self._page("", "/v4/perpetualMarkets", {"markets": self.markets})
         yield self._page("", "/v4/height", tip)
-        window = iso(self.since_ns - self.since_ns % _HOUR_NS)
+        window = iso(self.since_ns)
         for ticker, rows in sorted(self.trades.items()):
             if kind == "trades":
                 body: dict[str, Any] = {"trades": [*rows.values()]}
