@@ -305,6 +305,22 @@ def test_trades_are_written_as_csv(short: Path, tmp_path: Path) -> None:
     assert all((row["closed"] == "") == (row["reason"] == "open") for row in rows)
 
 
+@pytest.mark.replays
+def test_rows_of_trades_add_up_to_the_total(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also while a position is open across an hour whose funding it has not settled."""
+    path = tmp_path / "trades.csv"
+    until = "2026-11-29T22:00:10"
+    words = ["reckless", "quickstart", "--to", until, "--trades", str(path), "--json"]
+
+    assert main(["backtest", *words]) == 0
+    rows = [*csv.DictReader(path.read_text().splitlines())]
+    total = json.loads(capsys.readouterr().out)["runs"][0]["figures"]["total"]
+    assert [row["funding"] for row in rows if row["ticker"] == "BTC-USD"][-1] == "0.001717"
+    assert float(sum(Decimal(row["profit"]) for row in rows)) == total["profit"]
+
+
 def test_trades_are_written_as_parquet(short: Path, tmp_path: Path) -> None:
     """The same columns as numbers and times."""
     parquet = pytest.importorskip("pyarrow.parquet")

@@ -118,8 +118,9 @@ def luck_words(luck: Luck) -> str:
     others = f"{count} of 100 random strategies of the same turnover did as well"
     if luck.is_luck:
         return f"{'luck, ' if luck.profit > 0 else ''}no better than chance: {others}"
-    better = luck.profit > luck.high
-    return f"{'better' if better else 'worse'} than chance: {others}"
+    if luck.profit < luck.low:
+        return f"worse than chance: {others}"
+    return f"{'' if luck.profit > 0 else 'a loss, if less of one: '}better than chance: {others}"
 
 
 _NAMES: Final[Mapping[str, str]] = {

@@ -390,14 +390,17 @@ class _Seen:
 
 
 def _rows(label: str, recording: str, bot: Bot, seen: dict[str, tuple[int, int]]) -> Iterator[Row]:
-    def row(record: PositionRecord, **of_run: Any) -> Row:
+    def row(record: PositionRecord, owed: int = 0, **of_run: Any) -> Row:
+        # `owed` is the funding since it was settled last: of what is open it is in the total.
         low, high = seen.get(record.id, (None, None))
-        worth = _worth(record)
+        settled = _worth(record)
+        worth = None if settled is None else settled + owed
         known = [one for one in (low, high, worth) if one is not None]
         return Row(
             strategy=label, recording=recording, ticker=record.ticker,
             side="LONG" if record.is_long else "SHORT", profit=_usdc(worth),
-            fees=Decimal(record.fees).scaleb(-6), funding=Decimal(record.net_funding).scaleb(-6),
+            fees=Decimal(record.fees).scaleb(-6),
+            funding=Decimal(record.net_funding + owed).scaleb(-6),
             mae=_usdc(min(known)) if low is not None else None,
             mfe=_usdc(max(known)) if high is not None else None, **of_run,
         )  # fmt: skip
@@ -412,8 +415,10 @@ def _rows(label: str, recording: str, bot: Bot, seen: dict[str, tuple[int, int]]
         return
     for ticker, holding in bot.venue.ledger.holdings.items():
         dealt = bot.dealt.markets[ticker]
+        ledger = bot.venue.ledger
         yield row(
-            bot.venue.ledger.standing(holding), opened=dealt.opened, closed=None, size=dealt.size,
+            ledger.standing(holding), ledger.owed_ppm(holding) // 10**6,
+            opened=dealt.opened, closed=None, size=dealt.size,
             entry=_price(dealt.entry),
             exit=_price(dealt.taken / dealt.left) if dealt.left else None,
             reason="open", decision=dealt.decision, verdict="", fills=tuple(dealt.made),

@@ -27,8 +27,9 @@ from bot.sweep.grid import Grid, LeftOut, Variant, variants_of
 from bot.sweep.results import Results, digest_of
 from bot.sweep.samplers import Listed, Sampler
 
-# A front is worth most with some twenty variants behind it; more of them wait for one another.
-LARGEST: Final = 25
+# A dozen variants share the cost of a front well; of more, a month's results would come late, and
+# what is not done is lost when a sweep is stopped.
+LARGEST: Final = 12
 _ROUNDS: Final = 2  # blocks for each worker, so that all of them end together
 
 
