@@ -1137,8 +1137,8 @@ class Microprice:
     value     = 100 / (1 + e^(-edge / sigma)): 50 where both sizes are equal, 73 where the edge is
                 as large as a usual move of 10 s
 
-    Window: half-life 120 s (the variance). Warm-up: 5 s and 5 returns. Absent while the book is
-    unknown, one-sided or modelled.
+    Window: half-life 120 s (the variance). Warm-up: 5 returns, each of at least a second. Absent
+    while the book is unknown, one-sided or modelled.
     """
 
     name: ClassVar[str] = "microprice"
@@ -1176,8 +1176,6 @@ class Microprice:
         edge = self._markets.get(ticker)
         if edge is None or edge.seq == _ABSENT or edge.variance.count < 5:
             return None
-        if edge.at - edge.since < 5 * _SECOND:
-            return None
         inputs = {
             "micro": edge.micro, "mid": edge.mid, "edge_bps": edge.value,
             "sigma_bps": 1e4 * sqrt(10.0 * edge.variance.value),
@@ -1190,10 +1188,10 @@ class Microprice:
 
 
 class _Edge:
-    __slots__ = ("at", "first", "micro", "mid", "seq", "since", "value", "variance")
+    __slots__ = ("at", "first", "micro", "mid", "seq", "value", "variance")
 
     def __init__(self, view: MarketView, value: float, variance: _Variance) -> None:
-        self.at = self.since = view.at
+        self.at = view.at
         self.seq, self.first = view.seq, _first(view)
         self.value, self.variance = value, variance
         self.micro = self.mid = 0.0
