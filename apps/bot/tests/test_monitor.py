@@ -7,7 +7,7 @@ from bot.run.meters import LatencyHistogram
 from bot.run.stages import EVERY
 from dydx_conn import Frame, replay
 
-UNTIL = 2_000
+UNTIL = 6_000  # some of what is measured has to meet a strategy that looks
 MINUTE = 60_000_000_000
 
 

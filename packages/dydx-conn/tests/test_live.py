@@ -152,6 +152,8 @@ def no_thread_stays() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     for thread in set(threading.enumerate()) - before:
+        while thread.ident is None:  # it was begun, and does not run yet: nobody can join it
+            threading.Event().wait(0.01)
         thread.join(PATIENCE_S)  # the one that polls REST may be about to end
     assert set(threading.enumerate()) - before == set()
 

@@ -99,16 +99,20 @@ def begin_streams() -> None:
 
 
 def flushed(code: int) -> int:
-    """Return the exit code, a 1 at least where what was printed has nowhere to go."""
+    """Return the exit code; where what was printed has nowhere to go a line says so, and a 2."""
     for name in ("stdout", "stderr"):
         try:
             getattr(sys, name).flush()
         except BrokenPipeError:
             raise
-        except OSError:
+        except OSError as error:
             setattr(sys, name, None)  # the interpreter would try again, and fail
-            code = code or 1
+            print(f"{_NO_FILE}{error}", file=sys.stderr)  # of None nothing is printed
+            code = code or 2
     return code
+
+
+_NO_FILE: Final = "bot: expected files that can be read and written, got "
 
 
 def run(options: argparse.Namespace) -> int:
@@ -122,7 +126,7 @@ def run(options: argparse.Namespace) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        print(f"bot: expected files that can be read and written, got {error}", file=sys.stderr)
+        print(f"{_NO_FILE}{error}", file=sys.stderr)
     return 2
 
 
