@@ -255,7 +255,6 @@ def test_no_more_trades_are_requested_than_candles_count() -> None:
     assert len(past.requests) == 3 * 2 * 3  # windows, markets, kinds: a page each
 
 
-@pytest.mark.replays
 @pytest.mark.parametrize(("busy", "newest_first"), [(2_345, False), (1_650, True)])
 def test_a_block_with_more_trades_than_a_page_is_fetched_whole(
     busy: int, newest_first: bool
@@ -726,7 +725,6 @@ def frame(number: int) -> Frame:
     return Frame(0, number, number, "rest", "http", "{}", type="200", channel="/v4/time")
 
 
-@pytest.mark.replays
 def test_a_finished_recording_is_extended_on_request_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

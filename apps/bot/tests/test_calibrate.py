@@ -205,7 +205,6 @@ def minutes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.replays
 def test_maps_leave_with_the_hash_of_their_source_and_are_judged_later(
     minutes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -296,7 +295,6 @@ def test_a_figure_out_of_bounds_is_refused(
     assert "expected" in capsys.readouterr().err
 
 
-@pytest.mark.replays
 def test_a_page_holds_a_curve_for_each_signal(
     minutes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

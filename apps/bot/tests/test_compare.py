@@ -128,7 +128,6 @@ def test_a_recording_and_its_copy_are_the_same(
     assert [run["name"] for run in found["runs"]] == ["none on short", "none on copy"]
 
 
-@pytest.mark.replays
 def test_runs_of_the_database_are_found_by_the_beginning_of_their_hashes(
     short: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -43,7 +43,6 @@ def test_one_strategy_is_run_three_ways(capsys: pytest.CaptureFixture[str]) -> N
     assert len({one["run_hash"] for one in found}) == 3
 
 
-@pytest.mark.replays
 def test_the_comparison_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     """A line a run, with what differs from the one on books."""
     assert main(["fidelity", "--seconds", "60"]) == 0
@@ -59,7 +58,6 @@ def test_a_recording_without_trades_has_no_other_fidelity() -> None:
         Past([WireWriter().markets(market_fields("BTC-USD", price=1))])
 
 
-@pytest.mark.replays
 def test_a_fit_of_books_is_written_and_used(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -76,7 +74,6 @@ def test_a_fit_of_books_is_written_and_used(
     assert bot.data._model == model
 
 
-@pytest.mark.replays
 def test_a_fit_is_json_for_a_program(capsys: pytest.CaptureFixture[str]) -> None:
     """And nothing else; too short a recording is refused, with what was expected."""
     assert main(["calibrate", "--book", "--seconds", "60", "--json"]) == 0

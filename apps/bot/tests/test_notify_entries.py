@@ -1,13 +1,14 @@
 """What of the journal people are notified of, in a trader's words."""
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from bot.notify.entries import noticed
 from bot.notify.notice import short
 from bot.run.journal import JournalEntry
-from dydx_conn import Frame, OrderState
+from dydx_conn import AccountFill, Frame, OrderState
 from dydx_risk import GateChange
 
 AT = 1_796_040_000 * 10**9
@@ -36,6 +37,14 @@ def order(status: Any) -> OrderState:
     return OrderState(id="o1", status=status, seq=1)
 
 
+def fill(type_: str) -> AccountFill:
+    """Return a fill of ours, or what the venue took."""
+    return AccountFill(
+        id="f1", order_id="", ticker="ETH-USD", side="SELL", size=Decimal(1), price=Decimal(2_000),
+        quote=2_000 * 10**6, fee=0, liquidity="TAKER", type=type_, height=1, created_at="",
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("kind", "value", "title"),
     [
@@ -44,6 +53,8 @@ def order(status: Any) -> OrderState:
         ("gate", gate("REDUCING", "DRAWDOWN"), "warning gate: reducing: exits only"),
         ("gate", gate("REDUCING", "PAUSED"), "warning gate: entries paused"),
         ("gate", gate("ACTIVE"), "info gate: active: entries may trade again"),
+        ("fill", fill("LIQUIDATED"), "critical liquidation: LIQUIDATED ETH-USD"),
+        ("fill", fill("DELEVERAGED"), "critical liquidation: DELEVERAGED ETH-USD"),
         ("order", order("REJECTED"), "warning order: order rejected ETH-USD"),
         ("order", order("UNRESOLVED"), "warning order: order unresolved ETH-USD"),
         ("act", act("strategy", "halt"), "critical strategy: strategy failed: entries are stopped"),
@@ -66,6 +77,7 @@ def test_what_matters_is_noticed(kind: str, value: Any, title: str) -> None:
     [
         ("decision", None),
         ("link", None),
+        ("fill", fill("LIMIT")),
         ("order", order("FILLED")),
         ("act", act("key", "halt")),  # the gate reports it
         ("act", act("account", "note")),

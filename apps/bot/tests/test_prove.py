@@ -165,7 +165,6 @@ def test_scrambled_frames_are_the_same_messages_in_another_order(frames: list[Fr
     assert found != frames
 
 
-@pytest.mark.replays
 def test_who_is_observed_decides_as_without(frames: list[Frame]) -> None:
     """What a strategy is lent is what it would have had: the decisions are a plain run's."""
     whole = list(Recording(find_recording("quickstart")))[:3_500]
@@ -195,7 +194,6 @@ def test_what_is_lent_is_good_for_its_frame() -> None:
     assert lease.late == ["thing of frame 0 was read at frame 1"]
 
 
-@pytest.mark.replays
 @pytest.mark.parametrize(
     ("body", "code", "words"),
     [

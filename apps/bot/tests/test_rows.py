@@ -370,7 +370,6 @@ def holdings(figures: list[PositionFigures] | None = None) -> WireHoldings:
     return WireHoldings(str(US), lambda: figures or [])
 
 
-@pytest.mark.replays
 @pytest.mark.parametrize("session", REAL, ids=str)
 def test_positions_of_real_sessions_add_up_to_what_was_earned(session: Session) -> None:
     """Whatever order their fills are reported in; what is open is what the chain has."""

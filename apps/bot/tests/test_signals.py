@@ -1,7 +1,7 @@
 """Which signals a run scores, what each has to hold, and the days that outlive a run."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -93,6 +93,27 @@ def planted() -> dict[str, list[str]]:
 def test_the_kit_finds_a_planted_fault(planted: dict[str, list[str]], fault: str) -> None:
     """Each kind, in words that name it."""
     assert any(FOUND[fault] in words for words in planted[fault])
+
+
+class Leaning(Imbalance):
+    """An engine whose score leans to one way, and declares so."""
+
+    name = "leaning"
+    points = False
+
+    def value(self, inputs: Mapping[str, float]) -> float:
+        """Return the square of what it would be, which the mirror image does not turn."""
+        return super().value(inputs) ** 2 / 100
+
+
+def test_what_an_engine_does_not_declare_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A score that leans is well where nothing else is declared, and a fault where it is."""
+    monkeypatch.setattr("bot.checks.conformance.SECONDS", 40)
+    declared = type("Declared", (Leaning,), {"name": "declared", "points": True})
+    faults = conform([Leaning, declared])
+
+    assert faults["leaning"] == []
+    assert ["mirrored, got" in words for words in faults["declared"]] == [True]
 
 
 MINE = """

@@ -689,7 +689,6 @@ def typed(path: Path, out: Path, *more: str) -> list[str]:
     return [*words, "--out", str(out), *more]
 
 
-@pytest.mark.replays
 def test_a_sweep_leaves_results_a_page_a_row_each_and_a_file_of_settings(grid, tmp_path, capsys):
     """What it prints names all of it; a second time everything is known; the file can be used."""
     path, out, database = grid(GRID), tmp_path / "out", tmp_path / "bot.db"
