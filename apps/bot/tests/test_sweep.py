@@ -635,6 +635,24 @@ def test_those_on_the_front_come_first(small):
     ]  # fmt: skip
 
 
+def test_by_one_objective_the_best_is_first_and_the_front_is_of_it_and_drawdown(small):
+    """What earned less is on the front where it fell less, too, and stands by what it earned."""
+    falls = {"most": (9.0, 0.05), "beaten": (8.0, 0.06), "safe": (2.0, 0.01)}
+    made = {
+        name: msgspec.structs.replace(
+            figures(profit), total=Figures(profit=profit, max_drawdown_share=share)
+        )
+        for name, (profit, share) in falls.items()
+    }
+    plan = msgspec.structs.replace(small, objectives=("profit",))
+
+    rows = ranked(*of_results(plan, made, code_of(BASE)))
+
+    assert [(row.config_hash, row.on_front) for row in rows] == [
+        ("most", True), ("beaten", False), ("safe", True),
+    ]  # fmt: skip
+
+
 def test_luck_is_unknown_where_there_is_too_little(small):
     """Two points are one return: no interval, no share."""
     made = {name: figures(1.0, equity=[100.0, 101.0]) for name in ("a", "b")}

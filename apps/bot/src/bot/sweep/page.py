@@ -26,10 +26,12 @@ def sweep_page(plan: Plan, rows: Sequence[Ranked], head: Iterable[tuple[str, str
     figures: dict[str, Figure] = {"front": _front(plan, known)}
     figures |= {f"setting {path}": _setting(plan, known, path) for path in paths}
     first = plan.objectives[0]
+    several = plan.objectives if len(plan.objectives) > 1 else (*plan.objectives, "drawdown")
+    judged = " and ".join(several)
     body = [
         f"<header><h1>Sweep {escaped(plan.grid.name)}</h1>", pairs(head), "</header><main>",
         section("front", "Front", chart("front", _axes(plan)[2], "each variant; bright: no other "
-                "one beats it in all objectives")),
+                f"one beats it in {judged}")),
         section("settings", "Settings", side_by_side(*(
             chart(f"setting {path}", path, f"against {first}") for path in paths
         ))),

@@ -1,11 +1,11 @@
 """Which variants are best, by how much, and whether that is more than the luck of many trials.
 
-Swept ─► ranked: by the first objective, those on the front first ─► Ranked
+Swept ─► ranked: by the objective; of several those on the front first ─► Ranked
 hourly returns of all variants ─► bot.backtest.statistics ─► intervals, Overfit
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from math import fsum
+from math import fsum, inf
 from typing import Any, Final
 
 import msgspec
@@ -32,7 +32,7 @@ class Ranked(msgspec.Struct, frozen=True, kw_only=True):
 
     `objectives` are means over the sources, None where one does not exist; `profit` (USDC),
     `trades` and `liquidations` are sums, `drawdown` the worst share of equity. `on_front` is a
-    variant that no other one beats in every objective.
+    variant that no other one beats in every objective; of a single one, in that and in drawdown.
     """
 
     config_hash: str
@@ -47,26 +47,35 @@ class Ranked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def ranked(swept: Swept, plan: Plan) -> list[Ranked]:
-    """Return all variants, the best first: those of the front, then by the first objective."""
+    """Return all variants, the best first: by the first objective, of several the front before.
+
+    Variants without a value are last.
+    """
     rows = [
         _row(swept, plan, config, changes.changes) for config, changes in swept.variants.items()
     ]
-    known = [row.objectives for row in rows if row.objectives is not None]
-    front = {*front_of([_upward(one, plan) for one in known])}
+    several = len(plan.objectives) > 1
+    points = {row.config_hash: _point(row, row.objectives, plan) for row in rows if row.objectives}
+    front = {*front_of([*points.values()])}
     rows = [
-        msgspec.structs.replace(row, on_front=_upward(row.objectives, plan) in front)
-        if row.objectives is not None
-        else row
-        for row in rows
+        msgspec.structs.replace(row, on_front=points.get(row.config_hash) in front) for row in rows
     ]
 
     def order(row: Ranked) -> tuple[Any, ...]:
         if row.objectives is None:
             return True, False, (), row.config_hash
         falling = tuple(-value for value in _upward(row.objectives, plan))
-        return False, not row.on_front, falling, row.config_hash
+        return False, several and not row.on_front, falling, row.config_hash
 
     return sorted(rows, key=order)
+
+
+def _point(row: Ranked, objectives: tuple[float, ...], plan: Plan) -> tuple[float, ...]:
+    """Return what must not be beaten, more of each being better."""
+    upward = _upward(objectives, plan)
+    if len(upward) > 1:
+        return upward
+    return (*upward, -inf if row.drawdown is None else -row.drawdown)
 
 
 def front_of(points: Sequence[tuple[float, ...]]) -> list[tuple[float, ...]]:
