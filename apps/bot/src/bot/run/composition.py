@@ -441,7 +441,7 @@ class Bot:
         venue, step, hubs = self.venue, type(self.venue).step, self._hubs
         streams: list[tuple[Observable[Any], Callable[[Any], None]]] = [
             (hubs.to_venue.pipe(fold(lambda: venue, step)), self._account_frames.append),
-            (hubs.to_risk.pipe(verdicts(self.risk)), self._judged),
+            (hubs.to_risk.pipe(verdicts(self.risk)), partial(_judged, self)),
             (hubs.frames.pipe(market_views(self.data)), self.see),
         ]
         if made := [partial(_itself, one) for one in self._detectors]:
@@ -494,7 +494,7 @@ class Bot:
             for update in self.venue.accounts.step(self._account_frames.popleft()):
                 self.account(update)
         for stranger in self.venue.strangers():
-            self._meet(stranger)
+            _meet(self, stranger)
         if self.made.waiting:
             for act in self.made.drain():
                 self._act(act)
@@ -551,34 +551,6 @@ class Bot:
         self.journal.decided(decision)
         self._hubs.to_risk.on_next(decision)
 
-    def _judged(self, judgement: Judgement) -> None:
-        if self.feedback is not None and not isinstance(judgement, GateChange):
-            self.feedback.judged(judgement, self.data.views)
-        if isinstance(judgement, Withdraw):
-            self.journal.judged(judgement)
-            self._hubs.to_venue.on_next(judgement.cancel)
-        elif isinstance(judgement, Approved | Reduce | Bracket):
-            order = judgement.order
-            worst = worst_case(order, self.data.views.get(order.ticker), self.risk)
-            costs = flight_words(judgement, self.risk) + cost_words(worst)
-            self.journal.judged(judgement, costs, self.risk.positions())
-            self._hubs.to_venue.on_next(order)
-        else:
-            self.journal.judged(judgement, held=self.risk.watcher.priced(self.risk.valued))
-
-    def _meet(self, stranger: Stranger) -> None:
-        # Somebody else is at the account: another machine, or its owner's hand.
-        beside = self.options.policy.hand_beside
-        if beside and stranger.ticker:
-            self.risk.account.by_hand.add(stranger.ticker)
-        known = beside or stranger.stood or self.risk.standing.state == "HALTED"
-        what, why = "adopt" if known else "halt", "somebody else trades the account: "
-        if stranger.stood:
-            why = "an order from before the run traded: "
-        elif not stranger.order_id:
-            what, why = "note", ""  # it may be for another subaccount, which is no harm here
-        self._make("account", what, one_line(why + stranger.words))
-
     def _make(self, who: str, what: str, why: str, message_id: int = 0) -> None:
         at = self.shown.last_frames[-1]
         self.made.add(Frame(at.seq, at.at, at.mono, who, "act", why, what, message_id=message_id))
@@ -607,6 +579,36 @@ class Bot:
         # A layer that raises is a bug; a bot with a bug must not go on trading.
         self._failure = self._failure or error
         self._failed.on_next(None)
+
+
+def _judged(bot: Bot, judgement: Judgement) -> None:
+    if bot.feedback is not None and not isinstance(judgement, GateChange):
+        bot.feedback.judged(judgement, bot.data.views)
+    if isinstance(judgement, Withdraw):
+        bot.journal.judged(judgement)
+        bot._hubs.to_venue.on_next(judgement.cancel)
+    elif isinstance(judgement, Approved | Reduce | Bracket):
+        order = judgement.order
+        worst = worst_case(order, bot.data.views.get(order.ticker), bot.risk)
+        costs = flight_words(judgement, bot.risk) + cost_words(worst)
+        bot.journal.judged(judgement, costs, bot.risk.positions())
+        bot._hubs.to_venue.on_next(order)
+    else:
+        bot.journal.judged(judgement, held=bot.risk.watcher.priced(bot.risk.valued))
+
+
+def _meet(bot: Bot, stranger: Stranger) -> None:
+    # Somebody else is at the account: another machine, or its owner's hand.
+    beside = bot.options.policy.hand_beside
+    if beside and stranger.ticker:
+        bot.risk.account.by_hand.add(stranger.ticker)
+    known = beside or stranger.stood or bot.risk.standing.state == "HALTED"
+    what, why = "adopt" if known else "halt", "somebody else trades the account: "
+    if stranger.stood:
+        why = "an order from before the run traded: "
+    elif not stranger.order_id:
+        what, why = "note", ""  # it may be for another subaccount, which is no harm here
+    bot._make("account", what, one_line(why + stranger.words))
 
 
 def trace(bot: Bot) -> Way:
