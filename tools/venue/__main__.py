@@ -113,21 +113,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="ISO",
         help="venue time at the start; now keeps one clock with whoever records or trades",
     )
-    before = wide.add_argument_group("history", "what REST has of the time before the start")
-    before.add_argument(
-        "--history",
-        type=history_hours,
-        metavar="DAYS",
-        help="so much of trades, candles and funding, such as 7d or 36h; --start ends it",
-    )
-    a_day = "trades a day in each market, in place of its own"
-    before.add_argument("--trades-per-day", type=float, metavar="N", help=a_day)
-    before.add_argument(
-        "--history-faults",
-        action="store_true",
-        help="of the first market an hour is missing and another has no trades, the last market "
-        "is 3 days old, nothing is older than 5 days, full pages end with a trade twice",
-    )
+    past(wide.add_argument_group("history", "what REST has of the time before the start"))
     add("--port", type=int, default=3002, metavar="PORT", help="REST and WebSocket; 0 for any")
     extra = "the same again, where the official LOCAL configuration looks for it; 0 for any"
     add("--ws-port", type=int, default=3003, metavar="PORT", help=extra)
@@ -149,6 +135,25 @@ def parser() -> argparse.ArgumentParser:
         help="write each order that is received, and its answer",
     )
     return wide
+
+
+def past(group: "argparse._ArgumentGroup") -> None:
+    """Add the switches of the history."""
+    add = group.add_argument
+    add(
+        "--history",
+        type=history_hours,
+        metavar="DAYS",
+        help="so much of trades, candles and funding, such as 7d or 36h; --start ends it",
+    )
+    a_day = "trades a day in each market, in place of its own"
+    add("--trades-per-day", type=float, metavar="N", help=a_day)
+    add(
+        "--history-faults",
+        action="store_true",
+        help="of the first market an hour is missing and another has no trades, the last market "
+        "is 3 days old, nothing is older than 5 days, full pages end with a trade twice",
+    )
 
 
 def switches(group: "argparse._ArgumentGroup") -> None:

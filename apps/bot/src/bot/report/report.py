@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from dydx_conn import NETWORKS, Recording
 from dydx_panels import wording
-from dydx_paper import PaperVenue
+from dydx_paper import AccountFigures, PaperVenue
 from dydx_risk import percent_text
 from dydx_strategy import Allocator
 
@@ -57,17 +57,7 @@ def report_of(
         },
         "fills": counts["fill"],
         "liquidations": account.liquidations,
-        "money_usdc": {
-            "deposit": bot.options.deposit,
-            "equity": None if account.equity is None else account.equity / 1e6,
-            "profit": account.profit / 1e6,
-            "realized_pnl": account.realized_pnl / 1e6,
-            "unrealized_pnl": account.unrealized_pnl / 1e6,
-            "fees_paid": account.fees_paid / 1e6,
-            "funding_paid": account.funding_paid / 1e6,
-            "funding_unsettled": -account.unsettled / 1e6,
-            "insurance_paid": account.insurance_paid / 1e6,
-        },
+        "money_usdc": _money(bot, account),
         "drawdown": {"usdc": bot.risk.falls.deepest / 1e6, "share": bot.risk.falls.share},
         "positions": positions_of(bot),
         "strategies": _strategies(bot),
@@ -96,6 +86,20 @@ def report_of(
         "log": bot.shown.log,
         "run_hash": bot.journal.hash,
         "machine": _machine(bot),
+    }
+
+
+def _money(bot: Bot, account: AccountFigures) -> dict[str, float | None]:
+    return {
+        "deposit": bot.options.deposit,
+        "equity": None if account.equity is None else account.equity / 1e6,
+        "profit": account.profit / 1e6,
+        "realized_pnl": account.realized_pnl / 1e6,
+        "unrealized_pnl": account.unrealized_pnl / 1e6,
+        "fees_paid": account.fees_paid / 1e6,
+        "funding_paid": account.funding_paid / 1e6,
+        "funding_unsettled": -account.unsettled / 1e6,
+        "insurance_paid": account.insurance_paid / 1e6,
     }
 
 
