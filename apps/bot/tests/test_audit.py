@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from bot.__main__ import main
-from bot.checks import audit
-from bot.checks.audit_exits import COSTS
-from bot.checks.audit_orders import IN_FORCE
-from bot.checks.scenarios import Group, Outcome, Seen, above, carried_out, has, shown, where
+from bot.audit import command as audit
+from bot.audit.exits import COSTS
+from bot.audit.orders import IN_FORCE
+from bot.audit.scenarios import Group, Outcome, Seen, above, carried_out, has, shown, where
 
 pytestmark = pytest.mark.traced
 ROOT = Path(__file__).parents[3]
@@ -86,7 +86,7 @@ def test_a_layer_that_errs_fails_its_scenario(run: Run, monkeypatch: pytest.Monk
 
 def test_what_is_taken_for_valid_fails(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A check of orders that objects to nothing."""
-    monkeypatch.setattr("bot.checks.audit_orders.objection", lambda *_, **__: "")
+    monkeypatch.setattr("bot.audit.orders.objection", lambda *_, **__: "")
 
     code, out, _ = run("--json")
 

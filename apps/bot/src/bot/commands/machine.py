@@ -60,7 +60,7 @@ COMMANDS: Final[dict[str, Command]] = {
     ),
     "audit": Command(
         "run the trading logic scenario by scenario, with evidence",
-        "bot.checks.audit:audit",
+        "bot.audit.command:audit",
         (
             option(
                 "--out",
@@ -84,7 +84,7 @@ COMMANDS: Final[dict[str, Command]] = {
     ),
     "doctor": Command(
         "check this machine and a network before a run",
-        "bot.checks.doctor:doctor",
+        "bot.doctor.command:doctor",
         (
             CONFIG,
             *NETWORK,
@@ -166,7 +166,7 @@ COMMANDS: Final[dict[str, Command]] = {
     ),
     "licences": Command(
         "list what the bot is made of, and under which licences",
-        "bot.checks.licences:licences",
+        "bot.licences:licences",
         (
             option("name", nargs="?", help="a part: what its licence says in full"),
             JSON,

@@ -1,6 +1,6 @@
 """`bot audit`: the trading logic, scenario by scenario, as it is computed here and now.
 
-    scenarios (bot.checks.audit_*) ─► carried_out ─► Outcome ─► terminal, Markdown, HTML, JSON
+    scenarios (bot.audit) ─► carried_out ─► Outcome ─► terminal, Markdown, HTML, JSON
 
 Each row has what is expected, what came of it on small inputs through the layers that trade, and
 which tests prove the same at length. Nothing is sent beyond this machine, and no key is read.
@@ -23,14 +23,14 @@ import msgspec
 from dydx_conn import ConnError
 
 from bot import __version__
-from bot.checks.audit_errors import ERRORS
-from bot.checks.audit_exits import COSTS, EXITS
-from bot.checks.audit_money import FUNDING, PROFITS
-from bot.checks.audit_orders import IN_FORCE, ORDERS
-from bot.checks.audit_risk import ENTRIES, LIQUIDATION
-from bot.checks.audit_stored import STORED
-from bot.checks.audit_venue import LINKS, NETWORKS, PROMISES
-from bot.checks.scenarios import Group, Outcome, Scenario, carried_out
+from bot.audit.errors import ERRORS
+from bot.audit.exits import COSTS, EXITS
+from bot.audit.money import FUNDING, PROFITS
+from bot.audit.orders import IN_FORCE, ORDERS
+from bot.audit.risk import ENTRIES, LIQUIDATION
+from bot.audit.scenarios import Group, Outcome, Scenario, carried_out
+from bot.audit.stored import STORED
+from bot.audit.venue import LINKS, NETWORKS, PROMISES
 from bot.outlet import as_lines, clean
 
 GROUPS: Final[Sequence[Group]] = (
