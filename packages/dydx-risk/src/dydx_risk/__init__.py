@@ -5630,37 +5630,101 @@ def _less_text(distance: float, limit: float) -> str:
     return f"{was} < {limit_text}" if was != limit_text else f"{was}, just below {limit_text}"
 
 
-class Watchfulness:
-    """What the guard has answered already: a cause is answered once a turn, a price weighed once.
+class Defence:
+    """The guard of one account: the move it is in, its ladder, and what it has answered already.
 
-    `rung` counts how often it fired since the account was last safe. `calm` is the margin at which
-    it found nothing to do, until anything else that it goes by may have changed.
+    A cause is answered once a turn, a price weighed once. `rung` counts how often it fired since
+    the account was last safe. `calm` is the margin at which it found nothing to do, until anything
+    else that it goes by may have changed.
     """
 
-    __slots__ = ("_answered", "_shut", "_weighed", "calm", "rung")
+    __slots__ = (
+        "_answered", "_planner", "_shut", "_turns", "_valued", "_weighed", "calm", "move", "rung",
+    )  # fmt: skip
 
-    def __init__(self) -> None:
-        self.rung = 0
+    def __init__(self, valued: Valuation, turns: Turns, policy: Policy) -> None:
+        self.move, self.rung = Move(), 0
         self.calm: MarginFigures | None = None
+        self._valued, self._turns, self._planner = valued, turns, Planner(policy.flight)
         self._answered: dict[str, int] = {}
         self._shut: dict[str, str] = {}
         self._weighed: tuple[MarginFigures | None, int] = None, -1
 
-    def follow(self, margin: MarginFigures, move: Move, policy: Policy, ahead: float) -> None:
+    def answer(
+        self, view: MarketView, policy: Policy, course: Course, number: int, client_id: int
+    ) -> list[Reduce | Denied]:
+        """Answer what a view shows, if anything is due; numbered on from what is next to give."""
+        # Blind to a part, it acts on the rest, and on what that part was bought for.
+        valued, turn = self._valued, self._turns.turn
+        margin = valued.estimate if valued.margin.unknown else valued.margin
+        self._follow(margin, policy)
+        step = self._due(margin, policy, course)
+        reports_blindness = bool(margin.unknown) and self._is_blindness_due(turn)
+        acts = step is not None and self._is_danger_due(valued.margin, turn)
+        if not (reports_blindness or acts):
+            return []
+        plan = self._ladder(margin, step) if acts else None
+        answers = defend(Danger(
+            view=view, policy=policy, margin=margin, views=valued.views, plan=plan,
+            shut=self._newly_shut(plan), is_waiting=bool(self._planner.waiting),
+            interests={t: e.open_interest for t, e in valued.held.items()},
+            reports_blindness=reports_blindness, rung=self.rung + 1,
+            number=number, client_id=client_id,
+        ))  # fmt: skip
+        if len(answers) > reports_blindness:
+            self._answered["near"] = turn
+            self.rung += any(isinstance(answer, Reduce) for answer in answers)
+        return answers
+
+    def plan(self, policy: Policy, course: Course) -> FlightPlan:
+        """Return the ladder as it is now, of what is due or would be next."""
+        margin = self._valued.estimate
+        step = self._due(margin, policy, course)
+        return self._ladder(margin, step or retreat(margin, self.move, policy, self._turns.ahead))
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether what was answered last leaves nothing."""
+        return is_whole(self._planner.plan.step)
+
+    def judge_by(self, was: Policy, policy: Policy) -> None:
+        """Go on by another policy."""
+        self.move.judge_by(was, policy)
+        self._planner = Planner(policy.flight)
+
+    def _follow(self, margin: MarginFigures, policy: Policy) -> None:
         """Begin a move where the distance that is defended is lost."""
-        if move.room:
+        if self.move.room:
             return
-        if is_near(margin, policy, ahead):
-            move.begin(margin, policy.act_below, policy.restore_to)
+        if is_near(margin, policy, self._turns.ahead):
+            self.move.begin(margin, policy.act_below, policy.restore_to)
         else:
             self.rung = 0
 
-    def is_blindness_due(self, turn: int) -> bool:
+    def _due(self, margin: MarginFigures, policy: Policy, course: Course) -> Step | None:
+        # An equity that is in doubt closes nothing.
+        is_sure = policy.protect and not (margin.unknown or self._valued.account.is_in_doubt)
+        ahead = self._turns.ahead
+        return due_step(margin, self.move, course if is_sure else None, policy, ahead)
+
+    def _ladder(self, margin: MarginFigures, step: Step | None) -> FlightPlan:
+        valued, planner = self._valued, self._planner
+        # A limit is gone back below and no farther: pace is the guard's.
+        paced = step is None or step.cause == "DISTANCE"
+        fall = int(self._turns.ahead * max(margin.sensitivity, 0)) if paced else 0
+        # To leave whole, it is sent again each block; a part is not to be sold twice.
+        waiting = valued.reducing(1 if is_whole(step) else _ANSWER_BLOCKS)
+        tickers = valued.moved | (waiting ^ planner.waiting)
+        moved = {ticker: valued.known_size(ticker) for ticker in tickers}
+        valued.moved.clear()
+        return planner.draw(margin, moved, valued.views, fall=fall, waiting=waiting, step=step)
+
+    def _is_blindness_due(self, turn: int) -> bool:
         """Return whether blindness is to be reported in this turn; it counts as reported."""
         last, self._answered["blind"] = self._answered.get("blind"), turn
         return last != turn
 
-    def is_danger_due(self, margin: MarginFigures, turn: int) -> bool:
+    def _is_danger_due(self, margin: MarginFigures, turn: int) -> bool:
         """Return whether to weigh a danger: prices whenever they move, books once a turn."""
         if self._answered.get("near") == turn:
             return False
@@ -5669,17 +5733,12 @@ class Watchfulness:
         self._weighed = margin, turn
         return True
 
-    def newly_shut(self, plan: FlightPlan | None) -> tuple[Stuck, ...]:
+    def _newly_shut(self, plan: FlightPlan | None) -> tuple[Stuck, ...]:
         """Return what cannot be closed and was not reported since its status changed."""
         if plan is None:
             return ()
         was, self._shut = self._shut, {one.ticker: one.why for one in plan.shut}
         return tuple(one for one in plan.shut if was.get(one.ticker) != one.why)
-
-    def answered(self, turn: int, *, fired: bool) -> None:
-        """Note that a danger was answered in this turn."""
-        self._answered["near"] = turn
-        self.rung += fired
 
 
 # === Watch ===
@@ -6229,10 +6288,8 @@ class Risk:
         self.falls, self.stops = Falls(), Stops()
         self._course = Course(self.falls)
         self._turns = Turns()
-        self._move = Move()
+        self._defence = Defence(self.valued, self._turns, self.policy)
         self._rest = CoolDown()
-        self._planner = Planner(self.policy.flight)
-        self._watchful = Watchfulness()
         self.watcher = Watcher(Returns(), self.policy.keep_above)
         self._elapsed, self._seen_at = elapsed or Elapsed(), -1
         self._outbox = Outbox()
@@ -6263,7 +6320,7 @@ class Risk:
         return [self._outbox.change(event, self.standing), *verdicts] if changed else verdicts
 
     def _learn(self, event: AccountUpdate | Decision | Frame) -> list[Judgement]:
-        self._watchful.calm = None
+        self._defence.calm = None
         if isinstance(event, AccountUpdate):
             return self._take(event)
         return self._judge(event) if isinstance(event, Decision) else self._keep_up(event)
@@ -6309,9 +6366,7 @@ class Risk:
     @property
     def flight_plan(self) -> FlightPlan:
         """Return the ladder as it is now, over what can be valued."""
-        margin = self.valued.estimate
-        step = self._due(margin) or retreat(margin, self._move, self.policy, self._turns.ahead)
-        return self._ladder(margin, step)
+        return self._defence.plan(self.policy, self._course)
 
     def settle_at(self, collateral: int) -> None:
         """Take what the chain would have if it settled funding now, as a node reports it."""
@@ -6348,9 +6403,8 @@ class Risk:
         if policy == (was := self.policy):
             return
         self.policy, self.watcher.keep_above = policy, policy.keep_above
-        self._move.judge_by(was, policy)
+        self._defence.judge_by(was, policy)
         self._course.judge_by(was, policy)
-        self._planner = Planner(policy.flight)
         self.valued.moved.update(self.valued.held, self.account.unreadable)
         self._settle()
 
@@ -6362,7 +6416,7 @@ class Risk:
     def triggers(self) -> tuple[Trigger, ...]:
         """Return every rule that reduces, the level at which it acts now, and why there."""
         margin = self.valued.estimate
-        return triggers(margin, self._move, self._course, self.policy, self._turns.ahead)
+        return triggers(margin, self._defence.move, self._course, self.policy, self._turns.ahead)
 
     def positions(self) -> list[PositionFigures]:
         """Return every position with its figures, the nearest to liquidation first."""
@@ -6380,7 +6434,7 @@ class Risk:
                 self._course.explain(moved)
             self.valued.load()
             notional, flat = self.valued.margin.notional, not self.valued.held
-            self._move.hold(notional, moved, flat=flat)
+            self._defence.move.hold(notional, moved, flat=flat)
             self._settle()
         return self._keep_up(update)
 
@@ -6394,23 +6448,23 @@ class Risk:
         before = valued.margin
         valued.see(view)
         if valued.margin is before:
-            if before is self._watchful.calm:  # as nearly always
+            if before is self._defence.calm:  # as nearly always
                 return _NOTHING
         else:
             self._settle()
             if valued.margin.unknown == before.unknown:
                 # Positions stood still: what was lost is the market's doing.
                 turns.move(before, valued.margin)
-                self._move.go(before, valued.margin)
+                self._defence.move.go(before, valued.margin)
         verdicts = self._defend(view) if self.guard else []
-        if self.guard and not (verdicts or begins):
-            self._watchful.calm = valued.margin
-        if verdicts and any(isinstance(verdict, Reduce) for verdict in verdicts):
-            self._upkeep.take_back()  # nothing is added to what the guard reduces
-        return verdicts + self._keep_up(view) if begins or verdicts else verdicts
+        if begins or verdicts:
+            return verdicts + self._keep_up(view)
+        if self.guard:
+            self._defence.calm = valued.margin
+        return verdicts
 
     def _begin_turn(self, view: MarketView) -> None:
-        self._watchful.calm = None
+        self._defence.calm = None
         self.account.expire(view.chain.height, view.chain.time_ns // 10**9)
         self.valued.settle_interest()
         self.watcher.returns.sample(view.at, self.valued.views)
@@ -6421,7 +6475,7 @@ class Risk:
         if hours or self.account.hours_owed:
             before = self.valued.margin
             self.valued.fund(hours)
-            self._move.go(before, self.valued.margin)
+            self._defence.move.go(before, self.valued.margin)
             self._settle()
 
     def _reopen(self) -> None:
@@ -6433,7 +6487,7 @@ class Risk:
 
     def _settle(self) -> None:
         margin, account = self.valued.margin, self.account
-        self._watchful.calm = None
+        self._defence.calm = None
         self.closest = nearer(self.closest, margin.distance)
         if not (margin.unknown or account.is_in_doubt):
             day, paid_in = self._elapsed.now // _DAY_NS, account.transferred
@@ -6487,51 +6541,17 @@ class Risk:
         )  # fmt: skip
 
     def _defend(self, view: MarketView) -> list[Judgement]:
-        # Blind to a part, it acts on the rest, and on what that part was bought for.
-        valued, watchful, turn = self.valued, self._watchful, self._turns.turn
-        margin = valued.estimate if valued.margin.unknown else valued.margin
-        watchful.follow(margin, self._move, self.policy, self._turns.ahead)
-        step = self._due(margin)
-        reports_blindness = bool(margin.unknown) and watchful.is_blindness_due(turn)
-        acts = step is not None and watchful.is_danger_due(valued.margin, turn)
-        if not (reports_blindness or acts):
-            return []
-        plan = self._ladder(margin, step) if acts else None
-        answers = defend(Danger(
-            view=view, policy=self.policy, margin=margin, views=valued.views, plan=plan,
-            shut=watchful.newly_shut(plan), is_waiting=bool(self._planner.waiting),
-            interests={t: e.open_interest for t, e in valued.held.items()},
-            reports_blindness=reports_blindness, rung=watchful.rung + 1,
-            number=self._outbox.verdicts + 1, client_id=self.next_client_id,
-        ))  # fmt: skip
-        self._outbox.verdicts += len(answers)
-        reductions = [answer for answer in answers if isinstance(answer, Reduce)]
-        for reduce in reductions:
-            self._reserve(reduce, reduce.before)
-        if len(answers) > reports_blindness:
-            watchful.answered(turn, fired=bool(reductions))
-        if reductions:
-            tickers, lasts_ns = [r.order.ticker for r in reductions], self.policy.cool_down_ns
-            self._rest.begin(tickers, self._elapsed.now, lasts_ns, whole=is_whole(step))
+        outbox, policy = self._outbox, self.policy
+        number, client_id = outbox.verdicts + 1, self.next_client_id
+        answers = self._defence.answer(view, policy, self._course, number, client_id)
+        outbox.verdicts += len(answers)
+        if reductions := [answer for answer in answers if isinstance(answer, Reduce)]:
+            for reduce in reductions:
+                self._reserve(reduce, reduce.before)
+            tickers, whole = [r.order.ticker for r in reductions], self._defence.is_whole
+            self._rest.begin(tickers, self._elapsed.now, policy.cool_down_ns, whole=whole)
+            self._upkeep.take_back()  # nothing is added to what the guard reduces
         return [*answers]
-
-    def _due(self, margin: MarginFigures) -> Step | None:
-        # An equity that is in doubt closes nothing.
-        is_sure = self.policy.protect and not (margin.unknown or self.account.is_in_doubt)
-        course = self._course if is_sure else None
-        return due_step(margin, self._move, course, self.policy, self._turns.ahead)
-
-    def _ladder(self, margin: MarginFigures, step: Step | None) -> FlightPlan:
-        valued, planner = self.valued, self._planner
-        # A limit is gone back below and no farther: pace is the guard's.
-        paced = step is None or step.cause == "DISTANCE"
-        fall = int(self._turns.ahead * max(margin.sensitivity, 0)) if paced else 0
-        # To leave whole, it is sent again each block; a part is not to be sold twice.
-        waiting = valued.reducing(1 if is_whole(step) else _ANSWER_BLOCKS)
-        tickers = valued.moved | (waiting ^ planner.waiting)
-        moved = {ticker: valued.known_size(ticker) for ticker in tickers}
-        valued.moved.clear()
-        return planner.draw(margin, moved, valued.views, fall=fall, waiting=waiting, step=step)
 
     def _reserve(self, verdict: Approved | Reduce, base: MarginFigures) -> None:
         order = verdict.order
