@@ -83,19 +83,19 @@ __all__ = [
     # Positions
     "Booking", "LedgerPosition",
     # Ledger
-    "AccountFigures", "DELEVERAGED", "Ledger", "figures",
+    "DELEVERAGED", "AccountFigures", "Ledger", "figures",
     # Collateral
     "admits", "bankruptcy", "transfer", "update_result",
     # Journal
     "rebuild",
     # Saved state
     "Carried", "Digest", "Entry", "VenueState", "from_json", "frozen", "in_parts", "ledger_state",
-    "restore", "resumed",
-    "to_json",
+    "restore", "resumed", "to_json",
+    # Text
+    "transaction_hash",
     # Rows
     "asset_fields", "fill_fields", "order_fields", "order_update_fields", "position_fields",
-    "position_update_fields", "settled_order_fields", "subaccount_fields", "transaction_hash",
-    "transfer_fields",
+    "position_update_fields", "settled_order_fields", "subaccount_fields", "transfer_fields",
     # Account frames
     "Changes", "Message", "missing_record", "snapshot", "update",
     # Liquidation
