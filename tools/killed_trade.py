@@ -98,6 +98,7 @@ def main() -> int:
     options = parser().parse_args()
     with contextlib.ExitStack() as stack:
         folder = options.keep or stack.enter_context(tempfile.TemporaryDirectory(prefix="killed-"))
+        Path(folder).mkdir(parents=True, exist_ok=True)
         received = Path(folder) / "received.jsonl"
         running = stack.enter_context(
             venue(options.seed, "--count", "4", "--placed", str(received))
