@@ -1,7 +1,10 @@
 """A backup of what outlives a run: every row comes back, or nothing is touched."""
 
+import contextlib
 import fcntl
 import io
+import resource
+import signal
 import sqlite3
 import tarfile
 from collections.abc import Callable, Iterator
@@ -23,7 +26,7 @@ from bot.database.tables import (
     writing,
 )
 from bot.history import backup
-from bot.run.acts import state_directory
+from bot.run.acts import default_database, state_directory
 from bot.times import utc
 from dydx_conn import ConnError
 from pydantic import SecretStr
@@ -520,6 +523,43 @@ def _failing_at(count: int) -> Iterator[Callable[..., None]]:
         raise OSError("no space")
 
     yield fails
+
+
+def test_a_disk_that_is_full_leaves_all_as_it_was(bot: Bot, state: Path, tmp_path: Path) -> None:
+    """It is full while the database is unpacked."""
+    filled(default_url())
+    bot("backup", "b.bak")
+    stored, rows = files(state.parent), all_rows(default_url())
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        code, _, err = bot("restore", "b.bak")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+
+    assert code == 2
+    assert "expected room and a right to unpack b.bak, got" in err
+    assert ": all is as it was" in err
+    assert (files(state.parent), all_rows(default_url())) == (stored, rows)
+
+
+def test_what_a_killed_copy_left_is_removed_by_the_next_one(bot: Bot, state: Path) -> None:
+    """It may be as large as the database; what another process copies stays."""
+    filled(default_url())
+    beside = (default_database().parent, state.parent)
+    for directory in beside:
+        for name in ("killed", "copies"):
+            (directory / f"{backup._SCRATCH}{name}").mkdir()
+            (directory / f"{backup._SCRATCH}{name}" / "bot.db").write_text("a copy")
+    with contextlib.ExitStack() as stack:
+        for directory in beside:
+            stack.enter_context(backup._held(directory / f"{backup._SCRATCH}copies"))
+        assert [bot("backup", "b.bak")[0], bot("restore", "b.bak")[0]] == [0, 0]
+
+    left = [path.name for each in beside for path in each.glob(f"{backup._SCRATCH}*")]
+    assert left == [f"{backup._SCRATCH}copies"] * 2
 
 
 def test_a_damaged_database_in_a_backup_is_refused(

@@ -33,11 +33,11 @@ COMMANDS: Final[dict[str, Command]] = {
             ),
             *STORED,
         ),
-        "The database, all of the state directory (halts, days, claims, rows and notices that wait, "
-        "logs, tokens of --api) and the configuration; no key file and no recording: copy those "
-        "yourself. A bot may run meanwhile: the database is copied as it stands at one moment. The "
-        "passphrase is typed at a terminal, or is in DYDX_PASSPHRASE; without it the file cannot "
-        "be read.",
+        "The database, all of the state directory (halts, days, claims, rows and notices that "
+        "wait, logs, tokens of --api) and the configuration; no key file and no recording: copy "
+        "those yourself. A bot may run meanwhile: the database is copied as it stands at one "
+        "moment. The passphrase is typed at a terminal, or is in DYDX_PASSPHRASE; without it the "
+        "file cannot be read.",
         (
             ("bot backup night.bak", "the user's own database and state"),
             ("bot backup night.bak --database postgresql://me@host/bot", "of a server"),

@@ -56,7 +56,7 @@ from bot.history.reading import NothingYetError, chosen_url, reading
 from bot.history.when import moment
 from bot.run.acts import state_directory
 from bot.run.handles import running
-from bot.system import lock
+from bot.system import IS_UNIX, lock
 from bot.times import iso, utc
 
 _DATABASE: Final = "database/bot.db"
@@ -90,12 +90,9 @@ def backup(arguments: argparse.Namespace) -> int:
     if before is not None:
         _require_quiet()
     word = _new_passphrase()
-    with (
-        sealing(path, word) as tar,
-        tempfile.TemporaryDirectory(prefix=".backup-", dir=_place_of(url)) as place,
-    ):
+    with sealing(path, word) as tar, _scratch(_place_of(url)) as place:
         taken = _Taken(tar, url)
-        copy = Path(place) / "bot.db"
+        copy = place / "bot.db"
         # What a run could not write goes first: it may be in the database a moment later, and
         # what is in both is written once.
         for file in sorted(_state_files()):
@@ -151,10 +148,39 @@ def _new_passphrase() -> SecretStr:
     return word
 
 
-def _place_of(url: str) -> Path | None:
+def _place_of(url: str) -> Path:
     """Return where a copy may be for a moment: beside the database, where it is ours alone."""
     path = file_of(url)
-    return path.parent if path is not None and path.exists() else None
+    return path.parent if path is not None and path.exists() else Path(tempfile.gettempdir())
+
+
+_SCRATCH: Final = ".dydx-bot-copy-"
+
+
+@contextlib.contextmanager
+def _scratch(directory: Path) -> Iterator[Path]:
+    """Yield a directory in another one, for a moment; what a killed process left there goes."""
+    for left in directory.glob(f"{_SCRATCH}*"):
+        with contextlib.suppress(OSError), _held(left):  # what is held is in use
+            shutil.rmtree(left)
+    with (
+        tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=directory) as place,
+        _held(Path(place)),
+    ):
+        yield Path(place)
+
+
+@contextlib.contextmanager
+def _held(directory: Path) -> Iterator[None]:
+    if not IS_UNIX:  # nor are files that are open removed there
+        yield
+        return
+    file = os.open(directory, os.O_RDONLY)
+    try:
+        lock(file)
+        yield
+    finally:
+        os.close(file)
 
 
 class _Taken:
@@ -312,7 +338,11 @@ def restore(arguments: argparse.Namespace) -> int:
     if arguments.check:
         return 0
     with contextlib.ExitStack() as stack:
-        places = _unpacked(stack, arguments, word, url, sums)
+        try:
+            places = _unpacked(stack, arguments, word, url, sums)
+        except OSError as error:
+            what = f"expected room and a right to unpack {path}, got {error}"
+            raise BackupError(f"{what}: all is as it was") from None
         _require_quiet()
         for line in _swapped(places, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())):
             print(line)
@@ -411,10 +441,7 @@ def _configuration_target(name: str, typed: str | None) -> Path:
 def _fresh(stack: contextlib.ExitStack, target: Path) -> Path:
     """Return a path beside a target, on the same disk; what is left there is removed."""
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    place = Path(stack.enter_context(
-        tempfile.TemporaryDirectory(prefix=".restore-", dir=target.parent)
-    ))  # fmt: skip
-    return place / target.name
+    return stack.enter_context(_scratch(target.parent)) / target.name
 
 
 def _write(content: IO[bytes], path: Path) -> None:
