@@ -7,9 +7,10 @@
 A `Score` is a value: from 0 to 100, with the named figures it was computed from and the frames it
 rests on, so that a person can compute it again. An engine folds every tick of its markets and makes
 a score only when somebody reads it; what cannot be computed yet, or any more, is absent: never a
-made-up 50. One engine per signal type holds all markets. `STANDARD` are the first six sections,
-`ALL` every engine:
+made-up 50. One engine per signal type holds all markets. `STANDARD` are six of the engines,
+`ALL` every one:
 
+    Errors, Values                  `SignalError`; `Score`, `Scored`, and `Engine`, the protocol
     Day                             what is usual for a market, from run to run
     Momentum, Trend                 where the price goes, over a minute and over a quarter hour
     Volume, Volatility, Liquidity   levels: 50 is usual for this market

@@ -23,7 +23,9 @@ became of each decision as an `Outcome`. In this order, and looking up only:
     Pairs             Pairs ("pairs"): one market against another, both legs or none
     Belief            what counts as a decision: types, bounds, an intent that can be meant
     Shares            share_out: whole numbers in parts that add up; Stake: what one has come to
-    Allocator         Allocator: several strategies on one account, scaled, bounded and netted
+    Allocation        allocate: what several want, scaled, bounded and netted
+    Children          one of several, as if its share were the account; StrategyResult
+    Allocator         Allocator: several strategies on one account
     Loading           STRATEGIES, SETTINGS, load_strategy: by name, from a file or from a module
     Deciding          Decider: checks, paces and numbers what any strategy decides
     Streams           decisions: the operator around it; throttle, debounce, distinct_targets
@@ -112,8 +114,12 @@ __all__ = [
     "Pairs", "PairsSettings",
     # Shares
     "Stake", "StakesLeft", "share_out",
+    # Allocation
+    "Allocation", "AllocatorSettings",
+    # Children
+    "StrategyResult",
     # Allocator
-    "Allocation", "Allocator", "AllocatorSettings", "StrategyResult",
+    "Allocator",
     # Loading
     "SETTINGS", "STRATEGIES", "load_allocator", "load_strategy",
     # Deciding
@@ -2465,9 +2471,9 @@ class _Lot(msgspec.Struct):
         return quantums * self.unit * self.price
 
 
-# === Allocator ===
-# Several strategies on one account: each decides as if its share were the account, and what they
-# want is scaled, bounded and netted to one target a market. It has no opinion of a market.
+# === Allocation ===
+# What several strategies want, scaled, bounded and netted to one target a market: pure arithmetic
+# of shares of the equity.
 
 
 class Allocation(BaseModel):
@@ -2737,6 +2743,11 @@ def _netted(made: Mapping[str, Mapping[str, float]], tickers: Iterable[str]) -> 
     return [math.fsum(targets.get(t, 0.0) for targets in made.values()) for t in tickers]
 
 
+# === Children ===
+# One strategy of several: it decides as if its share were the account; what it holds and earned is
+# counted beside it.
+
+
 class StrategyResult(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What one of several strategies has come to: `pnl_usdc` is after fees and funding, as of now.
 
@@ -2947,6 +2958,11 @@ def _close(stakes: Sequence[Stake], rest: int, lot: _Lot) -> int:
     for stake, share in zip(stakes, share_out(closed, parts), strict=True):
         stake.add(share, -round(lot.usdc(share) * 1e6), 0)
     return rest - closed
+
+
+# === Allocator ===
+# Several strategies on one account: each decides as if its share were the account, and what they
+# want is scaled, bounded and netted to one target a market. It has no opinion of a market.
 
 
 class Allocator:
