@@ -124,7 +124,7 @@ def test_variants_of_one_pass_have_one_model(tmp_path: Path) -> None:
         ({"fidelity": "book", "optimism": None}, "book, recorded books"),
         (
             {"fidelity": "trades", "optimism": 0.25},
-            "trades, books modelled from trades; the tape bears out 75% of fills",
+            "trades, books modelled from trades; the tape bears out 75 % of fills",
         ),
     ],
 )

@@ -4063,9 +4063,10 @@ class Memory(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class Falls:
     """How deep the profit fell below its peak over a whole run, by what the market and fees took.
 
-    Quote quantums. `depth` is how far below it is now, `deepest` how far it ever was, and `share`
-    that as a share of the equity there was at the peak. `today` is what was won or lost since the
-    UTC day began: what a run was not there for is none of it.
+    A run that goes on with an account goes on from its peak. Quote quantums. `depth` is how far
+    below it is now, `deepest` how far it ever was, and `share` that as a share of the equity there
+    was at the peak. `today` is what was won or lost since the UTC day began: what a run was not
+    there for is none of it.
     """
 
     __slots__ = ("_day", "_opened", "_profit", "deepest", "peak", "share")
@@ -4090,10 +4091,9 @@ class Falls:
         self._opened += profit - self._profit
         self.peak, self._profit = profit + self.depth, profit
 
-    def recall(self, profit: int, day: int, opened: int) -> None:
-        """Go on from what an earlier run knew, with the day that it was in."""
-        self.begin(profit)
-        self._day, self._opened = day, opened
+    def recall(self, profit: int, day: int, opened: int, peak: int) -> None:
+        """Go on from what an earlier run knew, with the day that it was in and its peak."""
+        self.peak, self._profit, self._day, self._opened = peak, profit, day, opened
 
     def move(self, profit: int, equity: int, day: int) -> None:
         """Take the profit of the moment in, the equity with it, and which UTC day it is."""
@@ -4177,7 +4177,7 @@ class Course:
         self.profit, self._withdrawn = memory.equity, memory.withdrawn
         self.lost, self.sunk, self.cause = memory.lost, memory.sunk, memory.cause
         self._funding = -memory.paid_of_day, -memory.paid_since_peak
-        self.falls.recall(memory.equity, memory.day, memory.opened)
+        self.falls.recall(memory.equity, memory.day, memory.opened, memory.peak)
         self.judge_by(memory.judged_by(policy), policy)
 
     def doubt(self, equity: int) -> None:
