@@ -121,7 +121,7 @@ __all__ = [
     # Allocator
     "Allocator",
     # Loading
-    "SETTINGS", "STRATEGIES", "load_allocator", "load_strategy",
+    "SETTINGS", "STRATEGIES", "load_allocator", "load_strategy", "run_file",
     # Deciding
     "Decider",
     # Streams
@@ -3348,7 +3348,7 @@ def load_strategy(
         return STRATEGIES[name]
     if name.endswith(_LISTS):
         return load_allocator(_read_list(Path(name)), signals)
-    module = _from_file(Path(name)) if _is_file_name(name) else _from_module(name)
+    module = run_file(Path(name), "strategy") if _is_file_name(name) else _from_module(name)
     make = getattr(module, "strategy", None)
     if not callable(make):
         raise StrategyError(f"expected {name} to define strategy(), got {_kind(make)}")
@@ -3401,13 +3401,17 @@ def _is_file_name(name: str) -> bool:
     return name.endswith(".py") or "/" in name or "\\" in name
 
 
-def _from_file(path: Path) -> ModuleType:
+def run_file(path: Path, defines: str) -> ModuleType:
+    """Run a user's Python file, which is to define such a function, and return it as a module.
+
+    It has all rights of this process. `StrategyError` for a file that is none, or that raises.
+    """
     if not path.is_file():
-        raise StrategyError(f"expected a Python file with a strategy, got no file {path}")
-    name = f"strategy_file_{path.stem}"
+        raise StrategyError(f"expected a Python file with {defines}(), got no file {path}")
+    name = f"{defines}_file_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise StrategyError(f"expected a strategy in a file ending in .py, got {path}")
+        raise StrategyError(f"expected {defines}() in a file ending in .py, got {path}")
     module = importlib.util.module_from_spec(spec)
     # Classes look their annotations up under the name of their module.
     sys.modules[name] = module
