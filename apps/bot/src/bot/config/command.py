@@ -184,6 +184,7 @@ def schema(arguments: argparse.Namespace) -> int:
 def schema_of() -> dict[str, Any]:
     """Return the JSON Schema of a file of settings."""
     found = Settings.model_json_schema()
+    found = {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
     found["title"] = "Settings of the dYdX bot"
     found["properties"][SEALED] = {
         "type": "object",
@@ -192,9 +193,10 @@ def schema_of() -> dict[str, Any]:
         "additionalProperties": False,
     }
     # A section of which everything is a comment is nothing.
-    for name, part in found["properties"].items():
-        if "$ref" in part or name == SEALED:
-            found["properties"][name] = {"anyOf": [part, {"type": "null"}]}
+    for section in (found, *found["$defs"].values()):
+        for name, part in section.get("properties", {}).items():
+            if "$ref" in part or name == SEALED:
+                section["properties"][name] = {"anyOf": [part, {"type": "null"}]}
     return found
 
 

@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from bot.config.document import ConfigError, Fault
 from bot.config.environment import EnvironmentSettings
 from bot.config.passphrase import passphrase
 from bot.config.place import NONE, found
@@ -108,9 +107,6 @@ def _loaded(arguments: argparse.Namespace, recorded: str) -> Loaded:
     path = found() if named is None else None if named == NONE else Path(named)
     if named is None and path is not None:
         print(f"bot: configuration: {path} (--config none: without it)", file=sys.stderr)
-    if path is not None and not path.exists():
-        words = "expected a file of settings, or none, got no file"
-        raise ConfigError([Fault(str(path), words)])
     return load(typed_of(arguments), path=path, environment=os.environ)
 
 

@@ -85,7 +85,10 @@ _LONGEST: Final = 80
 
 def near(name: str, known: Iterable[str]) -> str:
     """Return in words the known name that may be meant, "" if none is near."""
-    found = difflib.get_close_matches(name, [*known], 1)
+    known = [*known]
+    found = difflib.get_close_matches(name, known, 1)
+    if len(name) > 2:  # the beginning of one, as prod
+        found += [one for one in known if one.startswith(name)]
     return f": did you mean {found[0]}?" if found else ""
 
 
@@ -194,7 +197,7 @@ def _syntax(error: "yaml.MarkedYAMLError", source: str) -> Fault:
 
 # What a person does most often, by what the parser has for it.
 _SYNTAX: Final = {
-    "found character '\\t'": "expected spaces at the beginning of a line, got a tab",
+    "found character '\\t'": "expected spaces, got a tab",
     "single document": "expected one document, got another below ---",
     "mapping values are not allowed": "expected a line for each name, quotes around a value with a "
     "colon in it, or another indentation, got a colon here",

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Union, cast, get_args, get_origin
 
 import msgspec
-from dydx_conn import printable, unseal
+from dydx_conn import NETWORKS, printable, unseal
 from dydx_risk import Policy
 from dydx_signals import ALL, SignalError
 from dydx_strategy import (
@@ -206,26 +206,31 @@ class Settings(BaseSettings):
     network: str = Field(
         default="",
         description="testnet, mainnet, local or a TOML file; empty for the environment's own",
+        examples=[*NETWORKS],
     )
     endpoints: EndpointSettings = EndpointSettings()
     account: AccountSettings = AccountSettings()
     markets: tuple[str, ...] = Field(
-        default=("BTC-USD", "ETH-USD", "SOL-USD"), description="tickers to trade"
+        default=("BTC-USD", "ETH-USD", "SOL-USD"),
+        description="tickers to trade",
+        json_schema_extra={"type": ["array", "string"]},
     )
     profile: str = Field(
         default=STEADY,
         description="how much may be risked: steady or reckless; policy and strategies go over it",
+        json_schema_extra={"enum": [*PROFILES]},
     )
     strategy: str = Field(
         default="rank",
         description="rank, sniper, reversion, carry, pairs, mix, none, or a .py, .toml, .json file",
+        examples=[*SETTINGS, "mix", "none"],
     )
     strategies: StrategiesSettings = StrategiesSettings()
     signals: SignalSettings = SignalSettings()
     policy: Policy = PROFILES[STEADY].policy
     paper: PaperSettings = PaperSettings()
     deposit: int | None = Field(
-        default=None, gt=0,
+        default=None, gt=0, le=100_000_000_000,
         description="USDC to size positions to; null for 10000, or what a real account is worth",
     )  # fmt: skip
     guard: bool = Field(
@@ -266,6 +271,8 @@ class Settings(BaseSettings):
             for part in given:
                 if isinstance(part, str) and len(part.split()) != 1:
                     raise ValueError(f"expected markets such as BTC-USD, got {shown(part)}")
+            if twice := next((part for part in given if given.count(part) > 1), ""):
+                raise ValueError(f"expected markets once each, got {shown(twice)} twice")
         return given
 
     @field_validator("profile")
@@ -423,12 +430,12 @@ def _flatten(
         return
     for name, part in value.items():
         here, below = f"{section}.{name}".removeprefix("."), (*path, name)
-        if here in SECTIONS:
-            _flatten(document, below, here, part, layer, faults)
-        elif here in PATHS:
-            layer[here] = Given(part, document.line((*below, KEY)), _placed(document, below))
-        else:
+        if name not in SECTIONS[section].model_fields:
             faults.append(Fault(document.place((*below, KEY)), unknown(section, name)))
+        elif here in SECTIONS:
+            _flatten(document, below, here, part, layer, faults)
+        else:
+            layer[here] = Given(part, document.line((*below, KEY)), _placed(document, below))
 
 
 def _placed(
@@ -444,6 +451,9 @@ def _kind(value: Any) -> str:
 def unknown(section: str, name: str) -> str:
     """Return in words that a section has no such name, and which may be meant."""
     whole = f"{section}.{name}".removeprefix(".")
+    if whole in PATHS or whole in SECTIONS:
+        above, _, last = whole.rpartition(".")
+        return f"expected {last} in a line below {above}, got {shown(whole)} as one name"
     siblings = [*SECTIONS[section].model_fields]
     nearest = near(name, siblings)
     if not nearest:  # right, but in another place
@@ -786,7 +796,10 @@ def _words(path: str, error: Mapping[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
         return f"expected the name of a setting, got {shown(path)}"
     what = _KINDS.get(error["type"], what.replace("Input should ", "to ", 1))
-    return f"expected {path} {what}, got {shown(error['input'])}"
+    choices = re.findall("'([^']*)'", what) if error["type"] == "literal_error" else []
+    return (
+        f"expected {path} {what}, got {shown(error['input'])}{near(str(error['input']), choices)}"
+    )
 
 
 # In place of pydantic's words, by the type of its error.
@@ -796,6 +809,7 @@ _KINDS: Final = {
     "int_type": "to be a whole number",
     "int_parsing": "to be a whole number",
     "int_from_float": "to be a whole number",
+    "int_parsing_size": "to be a smaller number",
     "float_type": "to be a number",
     "float_parsing": "to be a number",
     "string_type": "to be text",
@@ -846,7 +860,7 @@ def _disagreements(settings: Settings, given: Mapping[str, Given]) -> Iterator[F
                 yield Fault(where, f"signals.{name}: {words}")
 
 
-_NAMES: Final = ("strategy", "signals.use")
+_NAMES: Final = ("network", "strategy", "signals.use")
 
 
 def _unknown_names(names: Mapping[str, Any], given: Mapping[str, Given]) -> Iterator[Fault]:
@@ -857,12 +871,14 @@ def _unknown_names(names: Mapping[str, Any], given: Mapping[str, Given]) -> Iter
     wanted = [part.strip() for part in use.split(",") if part.strip()]
     signals = [*(make().name for make in ALL), "all"]
     for path, name, meant in (
+        ("network", texts.get("network", ""), ["", *NETWORKS]),
         ("strategy", strategy, known),
         *(("signals.use", name, signals) for name in wanted if not use.endswith(".py")),
     ):
         typed = _at(given, path).startswith("--")
         if name not in meant and not typed and not _FILE.search(name) and not _module(path, name):
-            words = f"expected one of {', '.join(meant)}, or a file, got {shown(name)}"
+            listed = ", ".join(filter(None, meant))
+            words = f"expected one of {listed}, or a file, got {shown(name)}"
             yield Fault(_at(given, path), words + near(name, meant))
 
 
