@@ -223,7 +223,7 @@ def test_an_act_that_stops_is_a_warning_and_a_reload_has_what_changed() -> None:
         "reload", INFO, {"policy.max_leverage": 2},
     )  # fmt: skip
     assert of("file", "reload", "{") == ("reload", INFO, "file")
-    assert of("file", "note", "nothing changes") == ("reload_refused", WARNING, "file")
+    assert of("file", "refuse", "nothing changes") == ("reload_refused", WARNING, "file")
 
 
 # === Errors ===

@@ -4,9 +4,9 @@
     halt, resume ──► Standstill: a file ──► the next run's first frame
 
 Whoever acts puts a frame in and does nothing else: `link` is who (key, command, api, restart,
-strategy, file, end …), `type` what (halt, resume, pause, unpause, flatten, cancel, reload, note
-…), `text` why. A pause, of entries, ends with its run. A network's frames and its acts come out of
-one inbox; `among` lets acts in between the frames of a recording.
+strategy, file, end …), `type` what (halt, resume, pause, unpause, flatten, cancel, reload, refuse,
+note …), `text` why. A pause, of entries, ends with its run. A network's frames and its acts come
+out of one inbox; `among` lets acts in between the frames of a recording.
 """
 
 import contextlib
