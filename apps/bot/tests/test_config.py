@@ -12,9 +12,10 @@ import pytest
 from bot.commands import parser
 from bot.config.configured import environment_of, loaded_of, typed_again
 from bot.config.document import ConfigError
+from bot.config.loaded import Loaded, load
 from bot.config.paper import FeeSettings, PaperSettings
 from bot.config.profiles import PROFILES
-from bot.config.settings import PATHS, SECRETS, SECTIONS, Loaded, load, value_of
+from bot.config.settings import PATHS, SECRETS, SECTIONS, value_of
 from bot.live.commands import options_as_recorded
 from bot.live.runs import options_of, record_of
 from bot.run.composition import Bot, Options

@@ -10,7 +10,8 @@ import yaml
 from bot.__main__ import main
 from bot.config.command import schema_of, template, written
 from bot.config.document import read
-from bot.config.settings import PATHS, SECRETS, load, opened
+from bot.config.loaded import load, opened
+from bot.config.settings import PATHS, SECRETS
 from pydantic import SecretStr
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "config").glob("*.yaml"))

@@ -15,7 +15,8 @@ from bot.commands import parser
 from bot.config.configured import environment_of
 from bot.config.document import ConfigError, read
 from bot.config.environment import EnvironmentSettings, objection
-from bot.config.settings import PATHS, SECTIONS, Settings, load, value_of
+from bot.config.loaded import load
+from bot.config.settings import PATHS, SECTIONS, Settings, value_of
 from dydx_conn import Fees, printable
 from dydx_paper import Latency, PaperVenue
 from dydx_risk import LiquidationTerms, Policy

@@ -10,7 +10,7 @@ import pytest
 from bot.__main__ import main
 from bot.checks.services import services
 from bot.config.environment import Check
-from bot.config.settings import load
+from bot.config.loaded import load
 from bot.logs.run import logs_directory
 from bot.run.acts import private, state_directory
 from bot.serve.tokens import default_file, made

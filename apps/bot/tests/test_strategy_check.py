@@ -10,7 +10,7 @@ from bot.checks.findings import exit_code
 from bot.checks.strategy import checked, others, see
 from bot.checks.witness import loaded
 from bot.commands import parser
-from bot.config.settings import load
+from bot.config.loaded import load
 from bot.live.commands import options_as_recorded
 from bot.run.composition import Options
 from dydx_conn import Frame, Recording, RecordingWriter, find_recording

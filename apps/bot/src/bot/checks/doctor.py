@@ -17,7 +17,7 @@ from bot.checks.services import secret_files, services, written_to
 from bot.config.configured import environment_of, loaded_of
 from bot.config.document import ConfigError
 from bot.config.environment import Check, Validation, validate
-from bot.config.settings import Loaded
+from bot.config.loaded import Loaded
 from bot.outlet import as_lines
 
 

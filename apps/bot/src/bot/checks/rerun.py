@@ -23,7 +23,7 @@ from bot.checks.manifest import Machine, Manifest, differences, read_manifest
 from bot.checks.parcel import JOURNAL, RECORDING, STATE, WHY, BundleError, unpacked
 from bot.checks.trail import Row, Trail, first_difference, row_words
 from bot.config.configured import typed_of
-from bot.config.settings import load
+from bot.config.loaded import load
 from bot.live.commands import bot_for
 from bot.live.runs import run_to_end
 from bot.run.budget import Foreseen

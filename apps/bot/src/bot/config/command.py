@@ -29,18 +29,10 @@ from pydantic import BaseModel, SecretStr
 from bot.config.configured import environment_of, loaded_of
 from bot.config.document import SEALED, ConfigError, Fault, near, plain, read, shown
 from bot.config.environment import objection
+from bot.config.loaded import Loaded, load, settings_words
 from bot.config.passphrase import new_passphrase, passphrase
 from bot.config.place import FILE, PREFIX
-from bot.config.settings import (
-    PATHS,
-    SECRETS,
-    SECTIONS,
-    Loaded,
-    Settings,
-    load,
-    model_of,
-    settings_words,
-)
+from bot.config.settings import PATHS, SECRETS, SECTIONS, Settings, model_of
 from bot.outlet import as_lines
 
 

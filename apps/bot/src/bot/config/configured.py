@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from bot.config.environment import EnvironmentSettings
+from bot.config.loaded import Loaded, load, opened
 from bot.config.passphrase import passphrase
 from bot.config.place import NONE, found
-from bot.config.settings import AccountSettings, Loaded, load, opened
+from bot.config.settings import AccountSettings
 
 # === Options ===
 # What stands for which setting: the destination of an option, and the path.

@@ -134,6 +134,15 @@ def content_of(path: str | os.PathLike[str]) -> bytes:
         return file.read(BYTES + 1)
 
 
+def read_file(path: "str | os.PathLike[str]") -> Document:
+    """Read a file of settings; `ConfigError` if it cannot be read."""
+    try:
+        return read(content_of(path), str(path))
+    except OSError as error:
+        words = f"expected a configuration that can be read, got {error.strerror or error}"
+        raise ConfigError([Fault(str(path), words)]) from None
+
+
 def read(content: bytes, source: str) -> Document:
     """Read YAML; `ConfigError` where it cannot be read, faults in the result where it can."""
     import yaml
