@@ -6347,10 +6347,10 @@ class Risk:
         """
         if policy == (was := self.policy):
             return
-        self.policy, self.watcher.keep_above = policy, policy.keep_above
+        planner = Planner(policy.flight)  # before all: one that cannot be flown by changes nothing
+        self.policy, self._planner, self.watcher.keep_above = policy, planner, policy.keep_above
         self._move.judge_by(was, policy)
         self._course.judge_by(was, policy)
-        self._planner = Planner(policy.flight)
         self.valued.moved.update(self.valued.held, self.account.unreadable)
         self._settle()
 
