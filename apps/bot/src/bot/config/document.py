@@ -308,6 +308,28 @@ SECRET: Final = (
 )
 _PASSWORD: Final = re.compile(r"://[^/\s@]*:[^@\s]+@|[?&](?:ssl)?password=")
 _PARTS: Final = re.compile(r"[^0-9A-Za-z]+")
+_WEB: Final = r"(?i:https?|wss?)://"
+_HEX_GROUPS: Final = "|".join(
+    rf"(?:[0-9A-Fa-f]{{{size}}}[\s:]\s*){{{64 // size - 1}}}[0-9A-Fa-f]{{{size}}}"
+    for size in (2, 4, 8, 16, 32)
+)
+# What no word and no path looks like.
+_TOKEN: Final = re.compile(
+    "|".join(
+        (
+            rf"{_WEB}[^/\s@]+@",
+            rf"{_WEB}\S*[?&][\w-]*(?i:token|key|secret|auth)=",
+            rf"{_WEB}\S*/(?=[A-Za-z_-]*\d)(?=[\d_-]*[A-Za-z])[\w-]{{20,}}(?![\w.-])",
+            r"\b\d{6,12}:[\w-]{30,}",  # a bot of Telegram
+            rf"(?<![0-9A-Za-z])(?=[\d\s:]*[A-Fa-f])(?:{_HEX_GROUPS})(?![0-9A-Za-z])",
+            # 32 bytes in base64, as `bot token` makes them
+            r"(?<![\w+/.-])(?=\S*[A-Z])(?=\S*[a-z])(?=\S*\d)[\w+/-]{43}=?(?![\w+/.=-])",
+            r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*",  # a JSON web token
+            r"\b[txyz]prv[0-9A-Za-z]{100,}",  # an extended key of BIP-32
+            r"-----BEGIN [A-Z ]*PRIVATE KEY",
+        )
+    )
+)
 
 
 def holds_password(text: str) -> bool:
@@ -316,7 +338,7 @@ def holds_password(text: str) -> bool:
 
 
 def holds_secret(text: str) -> bool:
-    """Return whether a text is or holds a key, or an address with a password in it."""
-    if holds_password(text) or is_secret(text):
+    """Return whether a text is or holds a key, a token, or an address with a password in it."""
+    if holds_password(text) or is_secret(text) or _TOKEN.search(text):
         return True
     return len(text) > 64 and any(map(is_secret, _PARTS.split(text)))

@@ -68,7 +68,7 @@ from bot.config.document import (
 )
 from bot.config.environment import ENVIRONMENT, Environment
 from bot.config.log import LogSettings
-from bot.config.notify import NotifySettings
+from bot.config.notify import SCHEME, NotifySettings, is_plain, pairs_of
 from bot.config.paper import PaperSettings, Section
 from bot.config.place import PREFIX
 from bot.config.profiles import PROFILES, STEADY, beyond
@@ -630,6 +630,7 @@ def load(
         faults += document.faults
         sealed = _sealed(document, faults)
         layers.append(of_document(document, faults))
+        faults += _in_the_clear(layers[-1])
     settings, origins = _settled(layers, faults)
     for name, one in sealed.items():
         if origins[name] == DEFAULT:
@@ -923,6 +924,15 @@ def _sealed(document: Document, faults: list[Fault]) -> dict[str, Given]:
         else:
             found[name] = Given(text, document.line((SEALED, name, KEY)))
     return found
+
+
+def _in_the_clear(layer: Layer) -> Iterator[Fault]:
+    """Find addresses of `notify.urls` that hold a token, and so are secret as a whole."""
+    given = layer.get("notify.urls")
+    if given is not None and isinstance(given.value, str):
+        addresses = pairs_of(SecretStr(given.value)).values()
+        if any(SCHEME.match(url) and not is_plain(url) for url in addresses):
+            yield Fault(given.at(), SECRET)
 
 
 def opened(loaded: Loaded, passphrase: Callable[[], SecretStr]) -> Loaded:

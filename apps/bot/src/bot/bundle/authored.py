@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from dydx_strategy import SETTINGS, AllocatorSettings, StrategyError
 
-from bot.checks.parcel import STATE, BundleError, require_no_secret
+from bot.bundle.parcel import STATE, BundleError, require_no_secret
 from bot.config.settings import Loaded, Settings
 
 _BUILT_IN: Final = ("none", "mix", *SETTINGS)
