@@ -5733,8 +5733,8 @@ class Defence:
 
     def judge_by(self, was: Policy, policy: Policy) -> None:
         """Go on by another policy."""
-        self.move.judge_by(was, policy)
         self._planner = Planner(policy.flight)
+        self.move.judge_by(was, policy)
 
     def _follow(self, margin: MarginFigures, policy: Policy) -> None:
         """Begin a move where the distance that is defended is lost."""
@@ -6452,8 +6452,9 @@ class Risk:
         """
         if policy == (was := self.policy):
             return
-        self.policy, self.watcher.keep_above = policy, policy.keep_above
+        # First, as it may raise: one that the guard cannot fly by changes nothing.
         self._defence.judge_by(was, policy)
+        self.policy, self.watcher.keep_above = policy, policy.keep_above
         self._course.judge_by(was, policy)
         self.valued.moved.update(self.valued.held, self.account.unreadable)
         self._settle()
