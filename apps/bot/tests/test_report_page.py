@@ -10,8 +10,8 @@ from unittest import mock
 import msgspec
 import pytest
 from bot.__main__ import main
-from bot.checks import reported
 from bot.history.reading import reading, require_run
+from bot.live import report as reported
 from bot.pages import stored
 from bot.pages.report_page import report_page
 from bot.pages.shape import (

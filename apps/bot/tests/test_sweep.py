@@ -692,8 +692,8 @@ def test_luck_is_put_in_words():
 
     assert rows == {
         "return": "of the best 0.1, 95 of 100 samples within -0.2 and 0.3",
-        "deflated": "50% that it is better than the best of 12 by luck",
-        "overfitting": "25%: how often the best of half the time is among the worse of the other "
+        "deflated": "50 % that it is better than the best of 12 by luck",
+        "overfitting": "25 %: how often the best of half the time is among the worse of the other "
         "half",
     }
 

@@ -161,10 +161,9 @@ def examples_of(rows: Iterable[tuple[str, str]]) -> str:
     column = max([len(typed) for typed, _ in rows if len(typed) <= _BESIDE], default=0) + 2
     lines = []
     for typed, words in rows:
-        fits = len(typed) + 2 <= column and column + len(words) <= _WIDTH
-        under = min(column, _WIDTH - len(words))
-        below = "" if fits or not words else f"\n  {'':{under}}"
-        lines.append(f"  {typed if below else f'{typed:<{column}}'}{below}{words}".rstrip())
+        start = min(column, _WIDTH - len(words))
+        gap = f"{'':{start - len(typed)}}" if len(typed) + 2 <= start else f"\n  {'':{start}}"
+        lines.append(f"  {typed}{gap if words else ''}{words}")
     return "\n".join(["examples:", *lines])
 
 

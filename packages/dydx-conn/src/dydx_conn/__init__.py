@@ -83,15 +83,15 @@ __all__ = [
     # Frames
     "Frame", "Lag",
     # Contents
-    "CANDLE_S", "BookContents", "CandleFields", "CandlesContents", "ErrorsContents",
-    "HeightContents", "MarketFields", "MarketsContents", "TradeFields", "TradesContents",
+    "BookContents", "CandleFields", "CandlesContents", "ErrorsContents", "HeightContents",
+    "MarketFields", "MarketsContents", "TradeFields", "TradesContents",
     # Account contents
     "AssetPositionFields", "ComplianceFields", "FillFields", "OrderFields", "PositionFields",
     "SubaccountContents", "TransferFields",
     # Endpoints
     "ENDPOINTS", "Endpoint",
     # Channels
-    "CHANNELS", "PER_CONNECTION", "Channel", "key_of", "subscription",
+    "CANDLE_S", "CHANNELS", "PER_CONNECTION", "Channel", "key_of", "subscription",
     # Decoding
     "OddRow", "contents", "node_contents", "odd_rows", "perpetual_market", "rest_contents",
     "ws_frame",

@@ -99,30 +99,34 @@ from reactivex import Observable
 __all__ = [
     # Errors
     "DataError",
+    # Rules
+    "RULES", "Rule", "Severity", "Verdict",
     # Quality
     "STALE_NS", "Quality", "Sample",
     # Book
     "Book", "Level", "uncross",
     # Modelled books
     "DISTANCES_BPS", "BookError", "BookModel", "BookTerms", "ModelledBook",
+    # Trades
+    "Trade",
     # Oracle estimate
     "OracleEstimate",
-    # Trades, Flow
-    "WINDOWS", "Flow", "FlowWindow", "Trade",
+    # Flow
+    "WINDOWS", "Flow", "FlowWindow",
     # Candles
     "RESOLUTIONS", "Candle", "CandleState", "Candles",
     # Funding rates
     "FundingHour", "FundingTerms", "charged_rate", "funding_clamp_ppm", "funding_rate",
     "funding_rate_8h_ppm", "impact_subticks", "indexer_next_rate", "oracle_subticks",
     "premium_sample", "premium_vote", "remove_tails",
-    # Premium, Outlook
-    "FundingOutlook", "Premium", "funding_outlook",
-    # Rules
-    "RULES", "Rule", "Severity", "Verdict",
+    # Premium
+    "Premium",
     # Views
     "Bar", "Chain", "DataState", "FundingRate", "MarketView", "Oracle",
     # Objections
     "LAG_NS", "Act", "Objection", "ObjectionKind", "objections", "silence", "stopping",
+    # Outlook
+    "FundingOutlook", "funding_outlook",
     # Figures
     "SPANS", "BookSnapshot", "Depth", "MarketKind", "MarketState", "PriceRange", "QualityFigures",
     "book_depths", "book_snapshots", "market_state", "price_ranges", "quality_figures",
@@ -131,7 +135,13 @@ __all__ = [
     # Frames
     "step",
     # Detectors
-    "Arbitrage", "DETECTORS", "Detection", "Detector", "MarketMakers", "PriceDiscovery",
+    "Detection", "Detector",
+    # Market makers
+    "MarketMakers",
+    # Arbitrage
+    "Arbitrage",
+    # Price discovery
+    "DETECTORS", "PriceDiscovery",
     # Streams
     "ClosedCandle", "candles", "detections", "market_views",
 ]

@@ -83,19 +83,19 @@ __all__ = [
     # Positions
     "Booking", "LedgerPosition",
     # Ledger
-    "AccountFigures", "DELEVERAGED", "Ledger", "figures",
+    "DELEVERAGED", "AccountFigures", "Ledger", "figures",
     # Collateral
     "admits", "bankruptcy", "transfer", "update_result",
     # Journal
     "rebuild",
     # Saved state
     "Carried", "Digest", "Entry", "VenueState", "from_json", "frozen", "in_parts", "ledger_state",
-    "restore", "resumed",
-    "to_json",
+    "restore", "resumed", "to_json",
+    # Text
+    "transaction_hash",
     # Rows
     "asset_fields", "fill_fields", "order_fields", "order_update_fields", "position_fields",
-    "position_update_fields", "settled_order_fields", "subaccount_fields", "transaction_hash",
-    "transfer_fields",
+    "position_update_fields", "settled_order_fields", "subaccount_fields", "transfer_fields",
     # Account frames
     "Changes", "Message", "missing_record", "snapshot", "update",
     # Liquidation
@@ -3810,8 +3810,9 @@ def _share_missing(found: int, of: int) -> float | None:
 
 # === Limits ===
 
-# How much of what an owner may send within how many blocks: all of these hold at once, and failed
-# attempts count. Source: x/clob/rate_limit; governance may change them.
+# What an owner may send: by its form, by how much of it within how many blocks (all of these hold
+# at once, and failed attempts count), and by the equity. Source: x/clob/rate_limit and
+# equity_tier_limit; governance may change them.
 
 _RATES: Final = {
     # Stateful or not: blocks, and the most within them.
@@ -3842,6 +3843,51 @@ class Attempts:
         return ""
 
 
+class Limits:
+    """What the chain takes of what one owner sends; each message that is judged is counted."""
+
+    __slots__ = ("_attempts", "_ledger")
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger, self._attempts = ledger, Attempts()
+
+    def of_order(
+        self, order: OrderRequest, view: MarketView, market: PerpetualMarket,
+        open_orders: Iterable[int],
+    ) -> str:  # fmt: skip
+        """Name the chain's error for an order, or nothing.
+
+        `open_orders` counts the stateful ones that stand or are on their way, market by market.
+        """
+        height, seconds = view.chain.height, view.chain.time_ns // _SECOND_NS
+        error = objection(order, market, status=view.status, height=height, time=seconds)
+        if error:
+            return error
+        if order.order_flags == TWAP:
+            return "ErrTwapOrderNotSimulated"
+        stateful = order.order_flags != SHORT_TERM
+        if error := self._of_pace(view, stateful=stateful):
+            return error
+        if stateful:
+            worth = self._ledger.equity  # an unknown one allows none
+            limit = 0 if worth is None else stateful_order_limit(worth)
+            if sum(open_orders) >= limit:  # integers
+                return "ErrOrderWouldExceedMaxOpenOrdersEquityTierLimit"
+        return ""
+
+    def of_cancel(self, cancel: CancelRequest, view: MarketView) -> str:
+        """Name the chain's error for a cancel, or nothing."""
+        height, seconds = view.chain.height, view.chain.time_ns // _SECOND_NS
+        error = cancel_objection(cancel, height=height, time=seconds)
+        if error or cancel.order_flags != SHORT_TERM:
+            return error
+        return self._of_pace(view, stateful=False)
+
+    def _of_pace(self, view: MarketView, *, stateful: bool) -> str:
+        exceeded = self._attempts.objection(block_and_hour(view)[0], stateful=stateful)
+        return "ErrBlockRateLimitExceeded" if exceeded else ""
+
+
 # === Recorded market ===
 
 # One market's recorded book on ours: as makers while an order of ours is matched, as takers when
@@ -3855,6 +3901,17 @@ _CROWD: Final = Subaccount("recorded market", 0)
 def matches(view: MarketView) -> bool:
     """Return whether the venue would match on what is known of a market."""
     return not stopping(view, "match")
+
+
+def traded(view: MarketView) -> Iterator[tuple[Trade, int, int]]:
+    """Yield the trades that a view has just brought, each with its subticks and quantums."""
+    if (market := view.market) is None:
+        return
+    for trade in view.fresh:
+        try:
+            yield trade, market.subticks(trade.price_text), market.quantums(trade.size_text)
+        except GridError:  # no trade of this market
+            continue
 
 
 class Crowd:
@@ -4593,7 +4650,7 @@ class PaperVenue:
         self._seen = Seen()
         ledger = Ledger(subaccount, deposit, journal=journal)
         self._account = PaperAccount(ledger, self._seen, backstop, fees)
-        self._delays, self._attempts = (latency or Latency()).draws(), Attempts()
+        self._delays, self._limits = (latency or Latency()).draws(), Limits(ledger)
         self.markets: dict[str, PaperMarket] = {}
         self._busy: set[str] = set()
         self._idle = self._is_calm = False
@@ -4689,10 +4746,8 @@ class PaperVenue:
         if isinstance(event, MarketView):
             if first or self._return is None:
                 self._see(event)
-        elif isinstance(event, OrderRequest):
-            self._request(event)
         else:
-            self._cancel(event)
+            self._send(event)
         then = self._flush()
         return first + then if first else then
 
@@ -4740,54 +4795,32 @@ class PaperVenue:
 
     # --- messages of ours
 
-    def _request(self, request: OrderRequest) -> None:
-        view = self._seen.views.get(request.ticker)
+    def _send(self, sent: OrderRequest | CancelRequest) -> None:
+        """Send one on its way, unless the chain would not take it."""
+        view = self._seen.views.get(sent.ticker)
         if view is None or view.market is None:
             self.refusals["ErrInvalidClob"] += 1  # and no market to name it by in an answer
             return
+        market = self._market(view, view.market)
+        if isinstance(sent, OrderRequest):
+            self._request(market, sent)
+        elif error := self._limits.of_cancel(sent, view):
+            self.refusals[error] += 1
+        else:
+            self._wait(market, sent)
+
+    def _request(self, market: PaperMarket, request: OrderRequest) -> None:
+        view, order = market.view, Order.of(self.subaccount, request)
         self._value(view)
-        order, height = Order.of(self.subaccount, request), view.chain.height
-        market, seconds = self._market(view, view.market), view.chain.time_ns // _SECOND_NS
-        error = objection(request, view.market, status=view.status, height=height, time=seconds)
-        if error := error or self._limit(order, view):
+        open_orders = (market.stateful for market in self.markets.values())
+        if error := self._limits.of_order(request, view, market.market, open_orders):
             market.refuse(order, error)
             return
         # A quiet market processes no blocks: let ids that have served their time go first.
-        market.expire(height)
+        market.expire(view.chain.height)
         self._wait(market, order)
         if order.order_flags == SHORT_TERM:
             market.open(order)
-
-    def _limit(self, order: Order, view: MarketView) -> str:
-        """Name the limit that an order exceeds, or nothing."""
-        if order.order_flags == TWAP:
-            return "ErrTwapOrderNotSimulated"
-        stateful = order.order_flags != SHORT_TERM
-        if self._attempts.objection(block_and_hour(view)[0], stateful=stateful):
-            return "ErrBlockRateLimitExceeded"
-        if stateful:
-            worth = self.ledger.equity  # an unknown one allows none
-            limit = 0 if worth is None else stateful_order_limit(worth)
-            open_ = sum(market.stateful for market in self.markets.values())  # integers
-            if open_ >= limit:
-                return "ErrOrderWouldExceedMaxOpenOrdersEquityTierLimit"
-        return ""
-
-    def _cancel(self, cancel: CancelRequest) -> None:
-        view = self._seen.views.get(cancel.ticker)
-        if view is None or view.market is None:
-            self.refusals["ErrInvalidClob"] += 1
-            return
-        seconds, short = view.chain.time_ns // _SECOND_NS, cancel.order_flags == SHORT_TERM
-        error, block = cancel_objection(cancel, height=view.chain.height, time=seconds), 0
-        if not error and short:
-            block = block_and_hour(view)[0]
-            if self._attempts.objection(block, stateful=False):
-                error = "ErrBlockRateLimitExceeded"
-        if error:
-            self.refusals[error] += 1
-        else:
-            self._wait(self._market(view, view.market), cancel)
 
     def _market(self, view: MarketView, market: PerpetualMarket) -> PaperMarket:
         known = self.markets.get(view.ticker)
@@ -4881,14 +4914,7 @@ class PaperVenue:
     def _observe(self, view: MarketView) -> None:
         """Hold trades of the tape against our fills, and let them reach what rests and waits."""
         market = self.markets[view.ticker] if view.ticker in self._busy else None
-        if view.market is None or not (market or self.optimism.pending):
-            return
-        for trade in view.fresh:
-            try:
-                at = view.market.subticks(trade.price_text)
-                size = view.market.quantums(trade.size_text)
-            except GridError:  # no trade of this market
-                continue
+        for trade, at, size in traded(view) if market or self.optimism.pending else ():
             self.optimism.observe(view.ticker, trade.side, at, size, trade.at_ns)
             if market is not None:
                 market.observe(trade, at, size)

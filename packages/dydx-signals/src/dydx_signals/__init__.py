@@ -53,14 +53,13 @@ from dydx_conn import Frame, fold
 from dydx_data import MarketView
 from reactivex import Observable
 
+# One name a line would be a page.
+# fmt: off
 __all__ = [
     # Errors
     "SignalError",
     # Values
-    "Board",
-    "Engine",
-    "Score",
-    "Scored",
+    "Board", "Engine", "Score", "Scored",
     # Day
     "Day",
     # Momentum
@@ -78,10 +77,7 @@ __all__ = [
     # Microprice
     "Microprice",
     # Taker flow
-    "TakerFlow",
-    "TakerFlow10s",
-    "TakerFlow1min",
-    "TakerFlow5min",
+    "TakerFlow", "TakerFlow10s", "TakerFlow1min", "TakerFlow5min",
     # Depth
     "BookDepth",
     # Trend
@@ -97,21 +93,13 @@ __all__ = [
     # Liquidations
     "Liquidations",
     # Returns
-    "Jumps",
-    "Strength",
+    "Jumps", "Strength",
     # Streams
-    "ALL",
-    "STANDARD",
-    "Scorer",
-    "every",
-    "latest",
-    "scores",
-    "signal",
-    "window",
+    "ALL", "STANDARD", "Scorer", "every", "latest", "scores", "signal", "window",
     # Formulas
-    "Worked",
-    "worked",
+    "Worked", "worked",
 ]
+# fmt: on
 
 # === Errors ===
 

@@ -561,7 +561,7 @@ class _Requests:
 
 
 class RankSettings(Pace):
-    """Every threshold and limit of `RankAndTarget`, its pace too; refused if they contradict.
+    """Every threshold and limit of the strategy rank, its pace too; refused if they contradict.
 
     Scores run from 0 to 100 around 50, and a short is a long in the mirror: `enter` 60 means
     long from 60 up, short from 40 down. Times are event time. `scored` is what may have a weight:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from dydx_strategy import SETTINGS, AllocatorSettings, StrategyError
 
-from bot.checks.parcel import STATE, BundleError, require_no_secret
+from bot.bundle.parcel import STATE, BundleError, require_no_secret
 from bot.config.loaded import Loaded
 from bot.config.settings import Settings
 
