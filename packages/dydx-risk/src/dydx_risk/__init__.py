@@ -3320,6 +3320,21 @@ class Policy(BaseModel):
     guard_cuts: int = Field(
         default=4, ge=1, le=10, description="steps in which the guard goes from keeping to nothing"
     )
+    guard_levels: int = Field(
+        default=25, ge=1, le=1_000, description="levels of a book that an order of the guard takes"
+    )
+    guard_reach_bps: int = Field(
+        default=300, ge=0, lt=10_000,
+        description="how far from the best price the guard counts on a book, in bps",
+    )  # fmt: skip
+    guard_haircut_bps: int = Field(
+        default=300, ge=0, lt=10_000,
+        description="what the guard takes from the oracle price where no book is known, in bps",
+    )  # fmt: skip
+    guard_chase: float = Field(
+        default=0.75, ge=0, lt=1,
+        description="how much of the way to liquidation the worst price of the guard may give up",
+    )  # fmt: skip
     taker_fee_ppm: int = Field(
         default=500, ge=0, le=100_000, description="what taking costs, in parts per million"
     )
@@ -3396,7 +3411,11 @@ class Policy(BaseModel):
             act_below=self.act_below,
             restore_to=self.restore_to,
             cuts=self.guard_cuts,
+            levels=self.guard_levels,
             slippage_bps=self.guard_slippage_bps,
+            reach_bps=self.guard_reach_bps,
+            haircut_bps=self.guard_haircut_bps,
+            chase=self.guard_chase,
             taker_fee_ppm=self.taker_fee_ppm,
         )
 
