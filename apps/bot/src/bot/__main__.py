@@ -10,6 +10,7 @@ import argparse
 import importlib
 import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -107,11 +108,17 @@ def flushed(code: int) -> int:
             raise
         except OSError as error:
             setattr(sys, name, None)  # the interpreter would try again, and fail
-            print(f"{_NO_FILE}{error}", file=sys.stderr)  # of None nothing is printed
+            print(f"{_NO_FILE}{words_of(error)}", file=sys.stderr)  # of None nothing is printed
             code = code or 2
     return code
 
 
+def words_of(error: Exception) -> str:
+    """Return what an error says, without the numbers and names that only a program needs."""
+    return _NUMBERED.sub("", str(error))
+
+
+_NUMBERED: Final = re.compile(r"\bConnect\w*Error: |\[Errno -?\d+\] ")
 _NO_FILE: Final = "bot: expected files that can be read and written, got "
 
 
@@ -122,11 +129,11 @@ def run(options: argparse.Namespace) -> int:
         code: int = getattr(importlib.import_module(module), function)(options)
         return code
     except raised() as error:
-        print(f"bot: {error}", file=sys.stderr)
+        print(f"bot: {words_of(error)}", file=sys.stderr)
     except BrokenPipeError:
         raise
     except OSError as error:
-        print(f"{_NO_FILE}{error}", file=sys.stderr)
+        print(f"{_NO_FILE}{words_of(error)}", file=sys.stderr)
     return 2
 
 

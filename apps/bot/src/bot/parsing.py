@@ -89,8 +89,8 @@ class Parser(argparse.ArgumentParser):
 
 # argparse's own words, and what is printed in their place: expected, got.
 _REWORDED: Final = (
-    (r"^argument COMMAND: ", ""),
-    (r"^argument (\S+): ", r"\1: "),
+    (r"^argument (-\S+): ", r"\1: "),
+    (r"^argument \S+: ", ""),  # a word: what is expected says which
     (r"expected (one|at least one) argument$", "expected a value, got none"),
     (r"ignored explicit argument (.+)$", r"expected no value, got \1"),
     (r"^ambiguous option: (\S+) could match (.+)$", r"expected one of \2, got \1"),
