@@ -334,6 +334,17 @@ def test_it_is_in_words_that_nobody_saw_what_met_the_orders_that_stand() -> None
     assert ", 1 order that stands (what would have filled or triggered meanwhile" in left.words(1)
 
 
+def test_an_account_goes_on_with_what_its_last_run_reported() -> None:
+    """Prices went on after the newest event of its ledger."""
+    venue = Bot(Options.of("steady")).venue
+    assert isinstance(venue, Paper)
+    begun = Left(run=1, at=1, ended=True, venue=venue.state)
+    later = msgspec.structs.replace(begun, memory=Memory(day=1, equity=9_934_300_000))
+
+    assert "with equity 10,000.00 USDC" in begun.words(1)
+    assert "with equity 9,934.30 USDC" in later.words(1)
+
+
 # The memory of a run, as plain data, and what none of it can be.
 REMEMBERED = msgspec.to_builtins(
     Memory(

@@ -102,8 +102,10 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
         if self.venue is None:
             paid = f", but for {self.paid_in / 1e6:+,.2f} USDC paid in" if self.paid_in else ""
             return f"{since}: the day's loss, the drawdown and rests count on{paid}{lost}"
-        ledger = ledger_of(self.venue)
-        worth = "unknown" if ledger.equity is None else f"{ledger.equity / 1e6:,.2f} USDC"
+        ledger, memory = ledger_of(self.venue), self.memory
+        # Prices moved on after the newest event of the ledger: risk knows what it came to.
+        equity = memory.equity if memory is not None and memory.day >= 0 else ledger.equity
+        worth = "unknown" if equity is None else f"{equity / 1e6:,.2f} USDC"
         held = [
             f"{ticker} {holding.market.size(holding.quantums).normalize():+f}"
             for ticker, holding in ledger.holdings.items()
