@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # `bot` alone, or with options alone, plays the bundled recording.
     if not typed or (typed[0].startswith("-") and typed[0] not in ("-h", "--help", "--version")):
         typed.insert(0, "replay")
-    options = parser().parse_args(typed)
+    options = parsed(typed)
     former, sys.unraisablehook = sys.unraisablehook, end_again
     from bot.hangup import handler_of
 
@@ -54,6 +54,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     finally:
         sys.unraisablehook = former
+
+
+def parsed(typed: Sequence[str]) -> argparse.Namespace:
+    """Parse what was typed; once help, the version or an error is printed the program ends."""
+    try:
+        try:
+            return parser().parse_args(typed)  # type: ignore[no-any-return]
+        except SystemExit as done:
+            code = flushed(int(done.code or 0))
+    except BrokenPipeError:
+        sys.stdout, code = None, 0
+    except OSError as error:
+        sys.stdout, code = None, 2
+        print(f"{_NO_FILE}{words_of(error)}", file=sys.stderr)
+    raise SystemExit(code)
 
 
 def end_again(lost: "sys.UnraisableHookArgs") -> None:

@@ -7,6 +7,7 @@ is loaded once something is wrong.
 import argparse
 import os
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NoReturn
 
@@ -46,6 +47,13 @@ class Parser(argparse.ArgumentParser):
             own = self.commands.choices[options.command]
             own.refuse([text.partition("=")[0] for text in left if text.startswith("-")], words)
         return options
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # What is printed has somewhere to go, or there is an error: argparse would hide it.
+        if file is sys.stdout:
+            file.write(message)
+        else:
+            super()._print_message(message, file)
 
     def refuse(self, options: list[str], words: list[str]) -> NoReturn:
         """Report what this command does not take: options by their names, words by their number."""
