@@ -81,6 +81,22 @@ def test_an_error_is_printed_without_what_only_a_program_needs(
     assert words_of(error) == words
 
 
+def test_who_ends_the_program_while_words_are_parsed_sees_no_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That takes a while on a busy machine; the exit code is that of any other Ctrl-C."""
+
+    def ended(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bot.__main__.parser", ended)
+
+    with pytest.raises(SystemExit) as done:
+        main(["history"])
+
+    assert done.value.code == 130
+
+
 def test_a_file_that_may_not_be_written_is_refused_before_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -63,6 +63,8 @@ def parsed(typed: Sequence[str]) -> argparse.Namespace:
             return parser().parse_args(typed)  # type: ignore[no-any-return]
         except SystemExit as done:
             code = flushed(int(done.code or 0))
+    except KeyboardInterrupt:  # this takes a while on a busy machine
+        code = 130
     except BrokenPipeError:
         sys.stdout, code = None, 0
     except OSError as error:
