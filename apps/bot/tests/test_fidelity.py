@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from bot.__main__ import main
-from bot.checks.fidelity import Past, candles_of
+from bot.backtest.fidelity import Past, candles_of
 from bot.config.paper import PaperSettings
 from bot.report.report import fidelity_words
 from bot.run.composition import Bot, Options

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from bot.__main__ import main
 from bot.config.changes import Reply
-from bot.config.settings import DatabaseSettings, Settings, load
+from bot.config.loaded import load
+from bot.config.settings import DatabaseSettings, Settings
 from bot.live import reload as module
 from bot.live.handle import within_reach
 from bot.live.reload import Reloader, differences, has_terminal, place_of

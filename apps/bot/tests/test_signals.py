@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 from bot.__main__ import main
-from bot.checks.conformance import conform
 from bot.run.composition import Bot, Options
 from bot.run.signals import Days, begin_with, engines_of, from_file, read_state, write_state
+from bot.writing.signals import conform
 from dydx_conn import Frame, Inbox, load_recorded_stream
 from dydx_data import MarketView
 from dydx_signals import ALL, STANDARD, Imbalance, Score, SignalError
@@ -108,7 +108,7 @@ class Leaning(Imbalance):
 
 def test_what_an_engine_does_not_declare_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     """A score that leans is well where nothing else is declared, and a fault where it is."""
-    monkeypatch.setattr("bot.checks.conformance.SECONDS", 40)
+    monkeypatch.setattr("bot.writing.signals.SECONDS", 40)
     declared = type("Declared", (Leaning,), {"name": "declared", "points": True})
     faults = conform([Leaning, declared])
 

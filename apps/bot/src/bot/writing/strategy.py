@@ -23,15 +23,15 @@ from dydx_conn import ConnError, Frame, Recording, find_recording
 from dydx_signals import ALL, Scorer
 from dydx_strategy import Strategy
 
-from bot.checks.findings import Finding, print_findings
-from bot.checks.witness import Decided, Seen, loaded, observed, seen_findings
 from bot.config.configured import loaded_of, typed_again
 from bot.config.place import NONE
+from bot.findings import Finding, print_findings
 from bot.live.commands import options_as_recorded
 from bot.live.runs import until
 from bot.progress import Progress
 from bot.run.composition import Options
 from bot.system import own_command
+from bot.writing.witness import Decided, Seen, loaded, observed, seen_findings
 
 _SECOND: Final = 1_000_000_000
 # A position whose market is in trouble for as long should be on its way out.

@@ -27,7 +27,7 @@ from dydx_data import DataState, market_state, step
 from dydx_signals import ALL, Scored, Scorer
 
 from bot.backtest.words import recordings_of
-from bot.checks.calibration import Calibration, IsotonicMap, Observation, measured
+from bot.calibrate.calibration import Calibration, IsotonicMap, Observation, measured
 from bot.engines.engine import Engine, Here, engine_typed, results_of
 from bot.live.runs import until
 from bot.outlet import as_lines, behind
@@ -208,7 +208,7 @@ def time_of_split(markets: Iterable[Sampled], share: float) -> int:
 def calibrate(arguments: argparse.Namespace) -> int:
     """Measure the scores on recordings, print it, and write maps and plots."""
     if arguments.book:
-        from bot.checks.book_fit import calibrate_books
+        from bot.calibrate.books import calibrate_books
 
         return calibrate_books(arguments)
     if arguments.out:
@@ -300,14 +300,14 @@ def _show(
         written = msgspec.json.format(msgspec.json.encode(maps), indent=1)
         Path(arguments.save).write_bytes(written)
     if arguments.html:
-        from bot.pages.calibrated import calibrated_page
+        from bot.calibrate.page import calibrated_page
 
         page = calibrated_page(found, head_lines(report))
         Path(arguments.html).write_text(page, encoding="utf-8")
     if arguments.json:
         print(json.dumps(report, indent=2))
         return
-    from bot.checks.curves import print_calibration
+    from bot.calibrate.curves import print_calibration
 
     print(as_lines(head_lines(report)))
     print_calibration(found, arguments.horizon, behind(sys.stdout))

@@ -5,8 +5,8 @@
     the same up to a cut, then another day ──┴─► the same decisions, up to the cut?
 
 The strategy is loaded once and made again for each run, so that what it remembers beside itself is
-there in the next. While it runs it is observed (bot.checks.witness): a view that it reads after its
-frame, and a file that it opens, show by themselves.
+there in the next. While it runs it is observed (bot.writing.witness): a view that it reads after
+its frame, and a file that it opens, show by themselves.
 """
 
 import argparse
@@ -20,14 +20,14 @@ import msgspec
 from dydx_conn import ConnError, Frame, Recording, find_recording
 from dydx_strategy import Decision, Strategy
 
-from bot.checks.findings import Finding, print_findings
-from bot.checks.witness import Seen, loaded, observed, seen_findings
 from bot.engines.engine import Here, engine_typed, results_of
+from bot.findings import Finding, print_findings
 from bot.live.commands import options_as_recorded
 from bot.live.runs import until
 from bot.progress import Progress
 from bot.run.composition import Options
 from bot.run.kinds import kinds_of
+from bot.writing.witness import Seen, loaded, observed, seen_findings
 
 # After a cut so many frames of another day are played.
 _FUTURE: Final = 2_000

@@ -1,6 +1,6 @@
 """The audit's scenarios of risk: what may enter, what always may leave, and what is never lost.
 
-Stage ──► decisions, falls, halts ──► ENTRIES, LIQUIDATION ──► bot.checks.audit
+Stage ──► decisions, falls, halts ──► ENTRIES, LIQUIDATION ──► bot.audit.command
 """
 
 from collections.abc import Iterator
@@ -17,8 +17,8 @@ from dydx_risk import (
     total_margin,
 )
 
-from bot.checks.scenarios import Group, Seen, That, above, has
-from bot.checks.stage import BTC, ETH, USDC, Stage, usdc
+from bot.audit.scenarios import Group, Seen, That, above, has
+from bot.audit.stage import BTC, ETH, USDC, Stage, usdc
 
 ENTRIES: Final = Group("Entry and exit")
 LIQUIDATION: Final = Group("Margin and liquidation prevention")

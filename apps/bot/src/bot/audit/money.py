@@ -1,6 +1,6 @@
 """The audit's scenarios of money: realised and unrealised profit over partial fills, and funding.
 
-    Stage ──► fills, oracle prices, hours ──► PROFITS, FUNDING ──► bot.checks.audit
+    Stage ──► fills, oracle prices, hours ──► PROFITS, FUNDING ──► bot.audit.command
 
 The sums that are expected are worked out by hand beside each scenario, not by the ledger.
 """
@@ -10,8 +10,8 @@ from typing import Final
 
 from dydx_risk import funding_index_delta, funding_payment, funding_settlement_ppm
 
-from bot.checks.scenarios import Group, Seen, above
-from bot.checks.stage import BTC, USDC, Stage, usdc
+from bot.audit.scenarios import Group, Seen, above
+from bot.audit.stage import BTC, USDC, Stage, usdc
 
 PROFITS: Final = Group("Profit and loss")
 FUNDING: Final = Group("Funding")

@@ -1,13 +1,12 @@
 """`bot audit`: the trading logic, scenario by scenario, as it is computed here and now.
 
-    scenarios (bot.checks.audit_*) ─► carried_out ─► Outcome ─► terminal, Markdown, HTML, JSON
+    scenarios (bot.audit) ─► carried_out ─► Outcome ─► terminal, Markdown, HTML, JSON
 
 Each row has what is expected, what came of it on small inputs through the layers that trade, and
 which tests prove the same at length. Nothing is sent beyond this machine, and no key is read.
 """
 
 import argparse
-import html
 import json
 import platform
 import shutil
@@ -23,15 +22,16 @@ import msgspec
 from dydx_conn import ConnError
 
 from bot import __version__
-from bot.checks.audit_errors import ERRORS
-from bot.checks.audit_exits import COSTS, EXITS
-from bot.checks.audit_money import FUNDING, PROFITS
-from bot.checks.audit_orders import IN_FORCE, ORDERS
-from bot.checks.audit_risk import ENTRIES, LIQUIDATION
-from bot.checks.audit_stored import STORED
-from bot.checks.audit_venue import LINKS, NETWORKS, PROMISES
-from bot.checks.scenarios import Group, Outcome, Scenario, carried_out
+from bot.audit.errors import ERRORS
+from bot.audit.exits import COSTS, EXITS
+from bot.audit.money import FUNDING, PROFITS
+from bot.audit.orders import IN_FORCE, ORDERS
+from bot.audit.risk import ENTRIES, LIQUIDATION
+from bot.audit.scenarios import Group, Outcome, Scenario, carried_out
+from bot.audit.stored import STORED
+from bot.audit.venue import LINKS, NETWORKS, PROMISES
 from bot.outlet import as_lines, clean
+from bot.pages.page import Column, escaped, folded, page, section, table
 
 GROUPS: Final[Sequence[Group]] = (
     NETWORKS, ENTRIES, ORDERS, IN_FORCE, EXITS, COSTS, PROFITS, FUNDING, LIQUIDATION, ERRORS,
@@ -158,43 +158,29 @@ def _cell(text: str) -> str:
 
 # === HTML ===
 
-_STYLE: Final = """
-:root { color-scheme: light dark; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
-details { border-top: 1px solid #8884; padding: .35rem 0; }
-summary { cursor: pointer; display: grid; grid-template-columns: 3.5rem 14rem 1fr; gap: .75rem; }
-summary b { color: #1a7f37; } .fail summary b { color: #cf222e; }
-li { overflow-wrap: anywhere; } .broken { color: #cf222e; font-weight: 600; }
-code { font-size: .85em; overflow-wrap: anywhere; }
-@media (max-width: 40rem) { summary { grid-template-columns: 3rem 1fr; }
-  summary span:last-child { grid-column: 1 / -1; } }
-"""
-
 
 def html_of(outcomes: Sequence[Outcome]) -> str:
     """Return the audit as one HTML file that loads nothing; a row opens to its evidence."""
-    parts = [
-        '<!doctype html><html lang="en"><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>Audit of the trading logic</title><style>{_STYLE}</style>",
-        "<h1>Audit of the trading logic</h1>",
-        f"<p>bot {html.escape(__version__)}: {html.escape(summary(outcomes))}.</p>",
-    ]
-    for title, rows in _grouped(outcomes):
-        parts.append(f"<h2>{html.escape(title)}</h2>")
-        parts += [_row(one) for one in rows]
-    return "\n".join([*parts, "</html>"])
+    name = "Audit of the trading logic"
+    head = f"<p>bot {escaped(__version__)}: {escaped(summary(outcomes))}.</p>"
+    parts = (section(title, title, table(_COLUMNS, rows, "")) for title, rows in _grouped(outcomes))
+    return page(name, [f"<header><h1>{name}</h1>{head}</header><main>", *parts, "</main>"], {})
 
 
-def _row(one: Outcome) -> str:
-    name, expects = html.escape(one.name), html.escape(one.expects)
-    opens = ' class="fail" open' if one.broken else ""
-    lines = [f'<li class="broken">{html.escape(line)}</li>' for line in one.broken]
-    lines += [f"<li>{html.escape(line)}</li>" for line in one.evidence]
-    lines += [f"<li><code>{html.escape(test)}</code></li>" for test in one.tests]
-    head = f"<summary><b>{one.verdict}</b><span>{name}</span><span>{expects}</span></summary>"
-    return f"<details{opens}>{head}<ul>{''.join(lines)}</ul></details>"
+def _seen(one: Outcome) -> str:
+    lines = [f'<li class="danger">{escaped(line)}</li>' for line in one.broken]
+    lines += [f"<li>{escaped(line)}</li>" for line in one.evidence]
+    lines += [f'<li class="mono">{escaped(test)}</li>' for test in one.tests]
+    checks = f"checks {len(one.evidence) + len(one.broken)}, tests {len(one.tests)}"
+    return folded(checks, f"<ul>{''.join(lines)}</ul>", is_open=bool(one.broken))
+
+
+_COLUMNS: Final = (
+    Column("", lambda one: one.verdict, "t", style=lambda one: "danger" if one.broken else "good"),
+    Column("scenario", lambda one: one.name, "t"),
+    Column("expected", lambda one: one.expects, "w"),
+    Column("evidence", lambda _: "", "w", html=_seen),
+)
 
 
 _WRITERS: Final[Mapping[str, Callable[[Sequence[Outcome]], str]]] = {

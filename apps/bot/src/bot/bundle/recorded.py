@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dydx_conn import Recording, find_recording
 
-from bot.checks.parcel import BundleError
+from bot.bundle.parcel import BundleError
 from bot.database.rows import database_of
 
 

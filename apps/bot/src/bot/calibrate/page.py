@@ -1,11 +1,12 @@
 """What scores were worth, as a page: reliability curves of each signal by horizon.
 
-calibrations (bot.checks.calibration), lines of the head ──► calibrated_page ──► HTML
+calibrations (bot.calibrate.calibration), lines of the head ──► calibrated_page ──► HTML
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
+from bot.calibrate.calibration import Bucket, Calibration
 from bot.pages.page import chart, escaped, page, pairs, section, side_by_side
 from bot.pages.style import GREY, SERIES, Trace, axis, figure_of, rounded
 from bot.pages.sums import named_lines
@@ -14,43 +15,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
-class Point(Protocol):
-    """One point of a reliability curve: a score, how often the mid went up, and how far, net."""
-
-    @property
-    def score(self) -> float:
-        """Return the mean score of the point, 0 to 100."""
-
-    @property
-    def count(self) -> int:
-        """Return of how many scores it is."""
-
-    @property
-    def share_up(self) -> float | None:
-        """Return the share of ups, None where the mid never moved."""
-
-    @property
-    def net_bps(self) -> float:
-        """Return the mean move the way the score points, less half the spread, in bps."""
-
-
-class Calibrated(Protocol):
-    """What is drawn of one signal at one horizon."""
-
-    @property
-    def signal(self) -> str:
-        """Return the signal's name."""
-
-    @property
-    def horizon_s(self) -> float:
-        """Return how long after a score the mid was looked at, in seconds."""
-
-    @property
-    def curve(self) -> Sequence[Point]:
-        """Return the points, the lowest scores first."""
-
-
-def calibrated_page(found: Sequence[Calibrated], head: Iterable[str]) -> str:
+def calibrated_page(found: Sequence[Calibration], head: Iterable[str]) -> str:
     """Return one page: for each signal how often the mid went up after a score, and how far."""
     names = list(dict.fromkeys(one.signal for one in found))
     figures: dict[str, Figure] = {}
@@ -74,19 +39,19 @@ def _paired(head: Iterable[str]) -> Iterator[tuple[str, str]]:
         yield line.name, line.words
 
 
-def _ups(those: Sequence[Calibrated]) -> "Figure":
+def _ups(those: Sequence[Calibration]) -> "Figure":
     even: Trace = {
         "type": "scatter", "mode": "lines", "x": [0, 100], "y": [0, 100], "showlegend": False,
         "hoverinfo": "skip", "line": {"color": GREY, "width": 1, "dash": "dot"},
     }  # fmt: skip
 
-    def share(point: Point) -> float | None:
+    def share(point: Bucket) -> float | None:
         return None if point.share_up is None else 100 * point.share_up
 
     return _drawn([even, *_lines(those, share)], " %", range=[0, 100])
 
 
-def _moves(those: Sequence[Calibrated]) -> "Figure":
+def _moves(those: Sequence[Calibration]) -> "Figure":
     return _drawn([*_lines(those, lambda point: point.net_bps)], " bps", zeroline=True)
 
 
@@ -97,7 +62,9 @@ def _drawn(traces: Sequence[Trace], unit: str, **of_values: Any) -> "Figure":
     )  # fmt: skip
 
 
-def _lines(those: Sequence[Calibrated], value: Callable[[Point], float | None]) -> Iterator[Trace]:
+def _lines(
+    those: Sequence[Calibration], value: Callable[[Bucket], float | None]
+) -> Iterator[Trace]:
     for n, one in enumerate(those):
         yield {
             "type": "scatter", "mode": "lines+markers", "name": f"{one.horizon_s:g} s",

@@ -28,7 +28,7 @@ from dydx_data import Book, Candle, Candles, DataState, Flow, Level, MarketView,
 from dydx_paper import Ledger, PaperVenue
 from msgspec.structs import replace
 
-from bot.checks.faults import FAULTS, Fault, Ladders, Tape, Wire, plan, words_of
+from bot.chaos.faults import FAULTS, Fault, Ladders, Tape, Wire, plan, words_of
 from bot.config.configured import typed_again
 from bot.engines.engine import Engine, engine_typed
 from bot.engines.errors import EngineError

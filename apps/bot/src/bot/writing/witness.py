@@ -25,7 +25,7 @@ from dydx_signals import Scored, SignalError
 from dydx_strategy import Decision, Holdings, Outcome, Strategy
 from reactivex import from_iterable
 
-from bot.checks.findings import Finding
+from bot.findings import Finding
 from bot.run.budget import Supervisor
 from bot.run.composition import Bot, Options, raised, strategy_of
 

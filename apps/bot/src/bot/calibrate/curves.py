@@ -14,7 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from bot.checks.calibration import Calibration, Correlation
+from bot.calibrate.calibration import Calibration, Correlation
 
 _MARKS: Final = "●▲■◆"
 _STYLES: Final = ("cyan", "magenta", "yellow", "green")

@@ -24,8 +24,8 @@ from dydx_conn import (
 )
 from dydx_conn import Connections as Links
 
-from bot.checks.scenarios import Group, Seen, That, above
-from bot.checks.stage import BTC, ETH, Stage, usdc
+from bot.audit.scenarios import Group, Seen, That, above
+from bot.audit.stage import BTC, ETH, Stage, usdc
 from bot.config.environment import EnvironmentSettings, confirmations, judge, objection
 
 NETWORKS: Final = Group("Networks and confirmations")

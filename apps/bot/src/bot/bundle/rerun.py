@@ -17,13 +17,13 @@ import msgspec
 from dydx_conn import Recording
 from dydx_conn import replay as play
 
-from bot.checks.authored import require_known
-from bot.checks.findings import Finding, print_findings
-from bot.checks.manifest import Machine, Manifest, differences, read_manifest
-from bot.checks.parcel import JOURNAL, RECORDING, STATE, WHY, BundleError, unpacked
-from bot.checks.trail import Row, Trail, first_difference, row_words
+from bot.bundle.authored import require_known
+from bot.bundle.manifest import Machine, Manifest, differences, read_manifest
+from bot.bundle.parcel import JOURNAL, RECORDING, STATE, WHY, BundleError, unpacked
+from bot.bundle.trail import Row, Trail, first_difference, row_words
 from bot.config.configured import typed_of
-from bot.config.settings import load
+from bot.config.loaded import load
+from bot.findings import Finding, print_findings
 from bot.live.commands import bot_for
 from bot.live.runs import run_to_end
 from bot.run.budget import Foreseen
@@ -75,7 +75,7 @@ def rerun_findings(members: Mapping[str, bytes], manifest: Manifest) -> list[Fin
 
 def _rerun(members: Mapping[str, bytes], folder: Path) -> tuple[Bot, Trail, list[str]]:
     for name, content in members.items():
-        # Names are those of bot.checks.parcel: one folder deep at most, and none that leads out.
+        # Names are those of bot.bundle.parcel: one folder deep at most, and none that leads out.
         path = folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import msgspec
 
-from bot.checks.parcel import MANIFEST, BundleError
-from bot.checks.trail import Row
+from bot.bundle.parcel import MANIFEST, BundleError
+from bot.bundle.trail import Row
 
 VERSION: Final = 1
 _SHOWN: Final = 6  # distributions whose versions differ, by name

@@ -1,6 +1,6 @@
 """The audit's scenarios of leaving and of cost: stops, profits, cancel all; fees, tiers, estimates.
 
-Stage, estimate, fee_tier ──► EXITS, COSTS ──► bot.checks.audit
+Stage, estimate, fee_tier ──► EXITS, COSTS ──► bot.audit.command
 """
 
 from collections.abc import Iterator
@@ -20,8 +20,8 @@ from dydx_conn import (
     take_profit,
 )
 
-from bot.checks.scenarios import Group, Seen, above
-from bot.checks.stage import ASKS, BIDS, BTC, LONG_TERM_END, USDC, Stage, usdc
+from bot.audit.scenarios import Group, Seen, above
+from bot.audit.stage import ASKS, BIDS, BTC, LONG_TERM_END, USDC, Stage, usdc
 
 EXITS: Final = Group("Stop loss, take profit, cancel all")
 COSTS: Final = Group("Fees and gas")

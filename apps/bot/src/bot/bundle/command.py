@@ -2,7 +2,7 @@
 
     recording, or that of a run ─► replay to the id, and some seconds on ─► Trail, run hash
         ─► the frames so far, journal, why, settings, versions ─► one file
-    the file ─► replayed as whoever checks it would (bot.checks.rerun) ─► the same hash, or no file
+    the file ─► replayed as whoever checks it would (bot.bundle.rerun) ─► the same hash, or no file
 
 State and hash come of all frames, so the bundle has those from the beginning to a little after the
 id, and none beyond. No key is in it: whatever looks like one ends the making.
@@ -22,10 +22,9 @@ import msgspec
 from dydx_conn import Frame, Header, RecordingWriter
 from dydx_conn import replay as play
 
-from bot.checks.authored import code_of, state_of
-from bot.checks.findings import as_words, exit_code
-from bot.checks.manifest import Machine, Manifest, members_of
-from bot.checks.parcel import (
+from bot.bundle.authored import code_of, state_of
+from bot.bundle.manifest import Machine, Manifest, members_of
+from bot.bundle.parcel import (
     JOURNAL,
     MANIFEST,
     RECORDING,
@@ -34,9 +33,10 @@ from bot.checks.parcel import (
     packed,
     require_no_secret,
 )
-from bot.checks.recorded import source_of
-from bot.checks.rerun import check, rerun_findings
-from bot.checks.trail import Row, Trail, encode, row_words
+from bot.bundle.recorded import source_of
+from bot.bundle.rerun import check, rerun_findings
+from bot.bundle.trail import Row, Trail, encode, row_words
+from bot.findings import as_words, exit_code
 from bot.live.commands import bot_for
 from bot.live.runs import run_to_end
 from bot.outlet import as_lines

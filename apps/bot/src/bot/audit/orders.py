@@ -1,6 +1,6 @@
 """The audit's scenarios of orders: their life, time in force, stops and profits, cost, history.
 
-Stage, Accounts, objection, estimate ──► ORDERS, IN_FORCE, EXITS, COSTS ──► bot.checks.audit
+Stage, Accounts, objection, estimate ──► ORDERS, IN_FORCE, EXITS, COSTS ──► bot.audit.command
 """
 
 import json
@@ -22,8 +22,8 @@ from dydx_conn import (
     order_id,
 )
 
-from bot.checks.scenarios import Group, Seen, has
-from bot.checks.stage import BTC, ETH, LONG_TERM_END, Stage, later
+from bot.audit.scenarios import Group, Seen, has
+from bot.audit.stage import BTC, ETH, LONG_TERM_END, Stage, later
 
 ORDERS: Final = Group("Order lifecycle and history")
 IN_FORCE: Final = Group("Time in force and validity")

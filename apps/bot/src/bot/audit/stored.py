@@ -1,6 +1,6 @@
 """The audit's scenarios of what outlives a run: the database, and the account that goes on.
 
-Stage ─► Database, beside the run ─► a file of SQLite ─► read again ─► STORED ─► bot.checks.audit
+Stage ─► Database, beside the run ─► a file of SQLite ─► read again ─► STORED ─► bot.audit.command
 """
 
 import tempfile
@@ -11,8 +11,8 @@ from typing import Any, Final
 from dydx_conn import Inbox
 from sqlalchemy import Connection, Table, func, select
 
-from bot.checks.scenarios import Group, Seen, above
-from bot.checks.stage import BTC, ETH, Stage, usdc
+from bot.audit.scenarios import Group, Seen, above
+from bot.audit.stage import BTC, ETH, Stage, usdc
 from bot.database.remains import left_of
 from bot.database.rows import Database, config_of, run_row
 from bot.database.tables import engine_of, equity_points, errors, fills, orders, runs

@@ -1,6 +1,6 @@
 """The audit's scenarios of bad answers: REST against an address on the loopback that fails.
 
-    script ──► Venue, on 127.0.0.1 ◄── HTTP ── Rest ──► ERRORS ──► bot.checks.audit
+    script ──► Venue, on 127.0.0.1 ◄── HTTP ── Rest ──► ERRORS ──► bot.audit.command
 
 `Rest` is the one that every run speaks through. Time passes only where it waits, and at once.
 """
@@ -22,7 +22,7 @@ from dydx_conn import (
     Unreachable,
 )
 
-from bot.checks.scenarios import Group, Seen, above, has
+from bot.audit.scenarios import Group, Seen, above, has
 
 ERRORS: Final = Group("REST errors")
 
