@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from bot.__main__ import main
-from bot.config.settings import load
+from bot.config.loaded import load
 from bot.report.brief import brief_lines, wrong_lines
 from bot.report.report import made_words, report_of
 from bot.run.composition import Bot, Options

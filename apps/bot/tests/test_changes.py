@@ -15,7 +15,8 @@ from bot.config.changes import (
     require_live,
     text_of,
 )
-from bot.config.settings import PATHS, Loaded, Settings, load
+from bot.config.loaded import Loaded, load
+from bot.config.settings import PATHS, Settings
 from bot.live.reload import differences
 from bot.report.report import report_of
 from bot.report.status import status_lines, status_of

@@ -13,9 +13,10 @@ from typing import Any, Final
 import pytest
 from bot.config.api import ApiSettings
 from bot.config.document import ConfigError
+from bot.config.loaded import load
 from bot.config.log import LogSettings
 from bot.config.notify import NotifySettings, SinkSettings
-from bot.config.settings import PATHS, load
+from bot.config.settings import PATHS
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel

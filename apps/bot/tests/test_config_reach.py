@@ -15,7 +15,8 @@ from bot.commands import parser
 from bot.config.configured import environment_of
 from bot.config.document import ConfigError, read
 from bot.config.environment import EnvironmentSettings, objection
-from bot.config.settings import PATHS, SECTIONS, Settings, load, value_of
+from bot.config.loaded import load
+from bot.config.settings import PATHS, SECTIONS, Settings, value_of
 from dydx_conn import Fees, printable
 from dydx_paper import Latency, PaperVenue
 from dydx_risk import LiquidationTerms, Policy
@@ -72,6 +73,7 @@ def test_every_choice_of_where_to_run_is_a_setting_but_what_confirms_it() -> Non
 # Beside what some settings are valid.
 BESIDE = {"strategies.mix": {"strategies": [{"use": "rank"}]}}
 OTHERS: dict[str, Any] = {
+    "network": "local",
     "profile": "reckless",
     "strategy": "sniper",
     "signals.use": "trend",
@@ -291,7 +293,8 @@ def test_the_file_that_is_changed_is_valid(tmp_path: Path) -> None:
             "a: 1\nb: 2\na: 3",
             "x.yaml:3:1: expected 'a' once, got it again: it stands at x.yaml:1:1",
         ),
-        ("policy:\n\tmax_leverage: 3", "x.yaml:2:1: expected spaces at the beginning of a line, "),
+        ("policy:\n\tmax_leverage: 3", "x.yaml:2:1: expected spaces, got a tab"),
+        ("policy:\n  max_leverage:\t3", "x.yaml:2:16: expected spaces, got a tab"),
         ("a: !!python/object:os.system x", "x.yaml:1:4: expected a value without a tag, got "),
         ("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b, *c]", "x.yaml:3:13: expected YAML, got "),
         ("a: &a\n  b: *a", "x.yaml:1:4: expected at most 24 levels, got more"),

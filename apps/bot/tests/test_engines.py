@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import pytest
 from bot.__main__ import main
 from bot.commands import COMMANDS
-from bot.config.settings import load
+from bot.config.loaded import load
 from bot.engines import cluster, serving
 from bot.engines import work as working
 from bot.engines.certificates import make_certificates, security_of

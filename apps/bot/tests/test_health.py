@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from bot.config.settings import load
+from bot.config.loaded import load
 from bot.database.writer import Writer
 from bot.live.trade import Audited
 from bot.live.troubles import Recorder

@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 import pytest
 from bot.__main__ import main
-from bot.config.settings import load
+from bot.config.loaded import load
 from bot.logs import events, writer
 from bot.logs.aside import Reported
 from bot.logs.errors import Repeated

@@ -17,7 +17,8 @@ from bot import hangup
 from bot.__main__ import main
 from bot.config.changes import Reply
 from bot.config.command import with_sealed
-from bot.config.settings import Settings, load, opened
+from bot.config.loaded import load, opened
+from bot.config.settings import Settings
 from bot.hangup import handler_of, has_terminal
 from bot.live import reload as module
 from bot.live.handle import within_reach

@@ -223,7 +223,7 @@ def test_a_page_needs_plotly_before_the_run(
 
 def test_no_secret_of_the_settings_is_in_a_report() -> None:
     """A password of an address or of a database is a row of stars, its origin is shown."""
-    from bot.config.settings import load
+    from bot.config.loaded import load
     from bot.pages.of_run import settings_of
 
     secret = "hunter22"

@@ -7,7 +7,7 @@ from unittest.mock import MagicMock
 import pytest
 from bot.__main__ import main
 from bot.commands import parser
-from bot.config.settings import load
+from bot.config.loaded import load
 from bot.findings import exit_code
 from bot.live.commands import options_as_recorded
 from bot.run.composition import Options

@@ -15,7 +15,7 @@ from bot.backtest.figures import Figures, RunFigures
 from bot.backtest.playing import bounds
 from bot.backtest.statistics import Interval, Overfitting
 from bot.config.document import ConfigError
-from bot.config.settings import load
+from bot.config.loaded import load
 from bot.config.varied import base_of, varied, yaml_of
 from bot.engines.engine import Here
 from bot.engines.work import Lost

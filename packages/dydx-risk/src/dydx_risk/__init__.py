@@ -4907,13 +4907,9 @@ def _standing(case: _Case, delta: int, subticks: int) -> Candidate | _Objection:
 
 # The chain takes 20 orders that stand in 100 blocks, and 2 in a block: half are the brackets'.
 _PACE_BLOCKS: Final = 100
-
 _MOST_IN_PACE: Final = 20
-
 _MOST_IN_BLOCK: Final = 2
-
 _ONE_BLOCK_NS: Final = 1_500_000_000
-
 _MOST_STANDING: Final = _MOST_IN_PACE // 2
 
 
@@ -5421,7 +5417,6 @@ def protect(margin: MarginFigures, course: Course, policy: Policy) -> Step | Non
 
 
 _BELOW_LIMIT: Final = 0.95
-
 _LIMITS: Final[Mapping[Cause, str]] = {"DAILY_LOSS": "the day's loss", "DRAWDOWN": "the drawdown"}
 
 
@@ -6298,9 +6293,7 @@ class Outbox:
 # what it lets pass. It judges nothing itself.
 
 _NOBODY = Subaccount("")
-
 _NEVER: Final = 2**63
-
 _NOTHING: Final[list[Judgement]] = []  # of a view that changed nothing, not even what is known
 
 

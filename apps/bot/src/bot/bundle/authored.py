@@ -16,7 +16,8 @@ from typing import Any, Final
 from dydx_strategy import SETTINGS, AllocatorSettings, StrategyError
 
 from bot.bundle.parcel import STATE, BundleError, require_no_secret
-from bot.config.settings import Loaded, Settings
+from bot.config.loaded import Loaded
+from bot.config.settings import Settings
 
 _BUILT_IN: Final = ("none", "mix", *SETTINGS)
 _LISTS: Final = (".toml", ".json")

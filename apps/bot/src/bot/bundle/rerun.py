@@ -22,7 +22,7 @@ from bot.bundle.manifest import Machine, Manifest, differences, read_manifest
 from bot.bundle.parcel import JOURNAL, RECORDING, STATE, WHY, BundleError, unpacked
 from bot.bundle.trail import Row, Trail, first_difference, row_words
 from bot.config.configured import typed_of
-from bot.config.settings import load
+from bot.config.loaded import load
 from bot.findings import Finding, print_findings
 from bot.live.commands import bot_for
 from bot.live.runs import run_to_end

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
 if TYPE_CHECKING:  # all settings there are cost a fifth of a run's start: a replay changes none
-    from bot.config.settings import Loaded
+    from bot.config.loaded import Loaded
 
 RELOAD: Final = "reload"  # the type of the act
 REFUSE: Final = "refuse"  # of the act that says why nothing, or something of it, did not change

@@ -29,18 +29,10 @@ from pydantic import BaseModel, SecretStr
 from bot.config.configured import environment_of, loaded_of
 from bot.config.document import SEALED, ConfigError, Fault, near, plain, read, shown
 from bot.config.environment import objection
+from bot.config.loaded import Loaded, load, settings_words
 from bot.config.passphrase import new_passphrase, passphrase
 from bot.config.place import FILE, PREFIX
-from bot.config.settings import (
-    PATHS,
-    SECRETS,
-    SECTIONS,
-    Loaded,
-    Settings,
-    load,
-    model_of,
-    settings_words,
-)
+from bot.config.settings import PATHS, SECRETS, SECTIONS, Settings, model_of
 from bot.outlet import as_lines
 
 
@@ -184,6 +176,7 @@ def schema(arguments: argparse.Namespace) -> int:
 def schema_of() -> dict[str, Any]:
     """Return the JSON Schema of a file of settings."""
     found = Settings.model_json_schema()
+    found = {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
     found["title"] = "Settings of the dYdX bot"
     found["properties"][SEALED] = {
         "type": "object",
@@ -192,9 +185,10 @@ def schema_of() -> dict[str, Any]:
         "additionalProperties": False,
     }
     # A section of which everything is a comment is nothing.
-    for name, part in found["properties"].items():
-        if "$ref" in part or name == SEALED:
-            found["properties"][name] = {"anyOf": [part, {"type": "null"}]}
+    for section in (found, *found["$defs"].values()):
+        for name, part in section.get("properties", {}).items():
+            if "$ref" in part or name == SEALED:
+                section["properties"][name] = {"anyOf": [part, {"type": "null"}]}
     return found
 
 

@@ -85,7 +85,10 @@ _LONGEST: Final = 80
 
 def near(name: str, known: Iterable[str]) -> str:
     """Return in words the known name that may be meant, "" if none is near."""
-    found = difflib.get_close_matches(name, [*known], 1)
+    known = [*known]
+    found = difflib.get_close_matches(name, known, 1)
+    if len(name) > 2:  # the beginning of one, as prod
+        found += [one for one in known if one.startswith(name)]
     return f": did you mean {found[0]}?" if found else ""
 
 
@@ -129,6 +132,15 @@ def content_of(path: str | os.PathLike[str]) -> bytes:
         if not stat.S_ISREG(mode) and not os.path.samefile(path, os.devnull):
             raise OSError(errno.EINVAL, "a pipe or a device, and no file")
         return file.read(BYTES + 1)
+
+
+def read_file(path: "str | os.PathLike[str]") -> Document:
+    """Read a file of settings; `ConfigError` if it cannot be read."""
+    try:
+        return read(content_of(path), str(path))
+    except OSError as error:
+        words = f"expected a configuration that can be read, got {error.strerror or error}"
+        raise ConfigError([Fault(str(path), words)]) from None
 
 
 def read(content: bytes, source: str) -> Document:
@@ -194,7 +206,7 @@ def _syntax(error: "yaml.MarkedYAMLError", source: str) -> Fault:
 
 # What a person does most often, by what the parser has for it.
 _SYNTAX: Final = {
-    "found character '\\t'": "expected spaces at the beginning of a line, got a tab",
+    "found character '\\t'": "expected spaces, got a tab",
     "single document": "expected one document, got another below ---",
     "mapping values are not allowed": "expected a line for each name, quotes around a value with a "
     "colon in it, or another indentation, got a colon here",

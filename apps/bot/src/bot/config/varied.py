@@ -12,7 +12,9 @@ from typing import Any, Final
 import msgspec
 
 from bot.config.document import ConfigError, Fault
-from bot.config.settings import PATHS, RECORDING, Loaded, load
+from bot.config.layers import RECORDING
+from bot.config.loaded import Loaded, load
+from bot.config.settings import PATHS
 
 # What is known of a file of the user's by its name alone, wherever else settings are written.
 _FILES: Final = ("strategy", "signals.use")

@@ -15,7 +15,7 @@ import msgspec
 from bot.config.configured import environment_of, loaded_of
 from bot.config.document import ConfigError
 from bot.config.environment import Check, Validation, validate
-from bot.config.settings import Loaded
+from bot.config.loaded import Loaded
 from bot.doctor.machine import machine
 from bot.doctor.services import secret_files, services, written_to
 from bot.outlet import as_lines

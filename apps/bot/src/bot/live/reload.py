@@ -33,17 +33,11 @@ from bot.config.changes import (
     refusal,
     text_of,
 )
-from bot.config.document import content_of
+from bot.config.document import content_of, read_file
+from bot.config.layers import Layer, of_document
+from bot.config.loaded import Loaded
 from bot.config.place import FILE
-from bot.config.settings import (
-    PATHS,
-    SECRETS,
-    Layer,
-    Loaded,
-    of_document,
-    read_file,
-    value_of,
-)
+from bot.config.settings import PATHS, SECRETS, value_of
 from bot.hangup import has_terminal
 from bot.live.troubles import Handler, handled
 from bot.run.acts import act

@@ -34,8 +34,8 @@ from dydx_conn import (
 from reactivex import Observable, operators
 
 from bot.config.configured import loaded_of
+from bot.config.loaded import Loaded
 from bot.config.place import CONFIG
-from bot.config.settings import Loaded
 from bot.live.handle import Handle, within_reach
 from bot.live.reach import Answers, is_reached, reached, stay
 from bot.live.reload import Reloader, place_of

@@ -15,8 +15,8 @@ from dydx_paper import AccountFigures, PaperVenue
 from dydx_risk import percent_text
 from dydx_strategy import Allocator
 
+from bot.config.loaded import NO_FILE, deciding, settings_words
 from bot.config.profiles import limits_text
-from bot.config.settings import NO_FILE, deciding, settings_words
 from bot.run.composition import Bot, raised
 from bot.run.journal import VERDICTS, JournalEntry, order_words
 from bot.run.wire import WireVenue

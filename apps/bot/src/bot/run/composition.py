@@ -106,7 +106,7 @@ from bot.run.signals import Make, engines_of, known
 from bot.run.way import Looked, Way
 
 if TYPE_CHECKING:
-    from bot.config.settings import Loaded
+    from bot.config.loaded import Loaded
 
 CURVE_S: Final = 5.0  # between two points of a score's curve
 

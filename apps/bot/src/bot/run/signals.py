@@ -10,7 +10,6 @@ which returns engines (`dydx_signals.Engine`): it is run here, with all rights o
 import contextlib
 import difflib
 import hashlib
-import importlib.util
 import os
 import sys
 import threading
@@ -23,6 +22,7 @@ from typing import Any, Final
 import msgspec
 from dydx_conn import ConnError, Frame, Inbox, Network
 from dydx_signals import ALL, STANDARD, Engine, Scorer, SignalError
+from dydx_strategy import StrategyError, run_file
 
 from bot.run.acts import private, state_directory
 
@@ -71,24 +71,16 @@ def _name(make: Make) -> str:
 
 def from_file(path: Path) -> tuple[Make, ...]:
     """Run a user's file and return what makes its engines; `SignalError` says what is wrong."""
-    if not path.is_file():
-        raise SignalError(f"expected a Python file with signals(), got no file {path}")
-    name = f"signals_file_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise SignalError(f"expected a file ending in .py, got {path}")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-        makes = tuple(module.signals())
-        missing = [_lacks(make()) for make in makes]
+        makes = tuple(run_file(path, "signals").signals())
+        missing = [_lacks(make()) for make in makes] or ["none"]
+    except StrategyError as error:
+        raise SignalError(str(error)) from error
     except (Exception, SystemExit) as error:
-        del sys.modules[name]
         raise SignalError(
             f"expected signals() of {path} to return engines, got {type(error).__name__}: {error}"
         ) from error
-    if not makes or any(missing):
-        got = next(filter(None, missing), "none")
+    if got := next(filter(None, missing), ""):
         raise SignalError(f"expected signals() of {path} to return engines, got {got}")
     return makes
 
