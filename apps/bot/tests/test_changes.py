@@ -209,7 +209,7 @@ def test_what_is_in_force_after_a_change_is_what_a_run_would_begin_with(
         return load(path=file, environment={})
 
     before, after = loaded(was), loaded(now)
-    changes = differences(before.settings, after.settings)
+    changes = differences(before, after)
 
     assert changes
     assert reloaded(before, changes_of(text_of(changes)), "file").hash == after.hash

@@ -12,14 +12,18 @@ import dydx_strategy
 import msgspec
 import pytest
 from bot.commands import parser
+from bot.config.changes import RestartError, may_change
 from bot.config.configured import environment_of
 from bot.config.document import ConfigError, read
 from bot.config.environment import EnvironmentSettings, objection
-from bot.config.loaded import load
+from bot.config.loaded import Loaded, load
 from bot.config.settings import PATHS, SECTIONS, Settings, value_of
+from bot.live.reload import differences
+from bot.run.composition import Options
 from dydx_conn import Fees, printable
 from dydx_paper import Latency, PaperVenue
 from dydx_risk import FlightPolicy, LiquidationTerms, Policy
+from dydx_signals import ALL
 from dydx_strategy import Pace, WatchSettings
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -89,6 +93,7 @@ def test_every_choice_of_where_to_run_is_a_setting_but_what_confirms_it() -> Non
 
 
 # Beside what some settings are valid.
+SCORED = [make().name for make in ALL]
 BESIDE = {"strategies.mix": {"strategies": [{"use": "rank"}]}}
 OTHERS: dict[str, Any] = {
     "network": "local",
@@ -155,7 +160,10 @@ def nested(path: str, value: Any) -> dict[str, Any]:
 def test_every_setting_is_reached_by_the_file_and_by_a_variable(
     section: str, tmp_path: Path
 ) -> None:
-    """With another value than it had, and its own origin."""
+    """With another value than it had, and its own origin; edited while a run goes it changes, too.
+
+    Or it is refused, by its name.
+    """
     file = tmp_path / "bot.yaml"
     for path in PATHS:
         if path.rpartition(".")[0] != section:
@@ -180,6 +188,20 @@ def test_every_setting_is_reached_by_the_file_and_by_a_variable(
         assert value_of(by_file.settings, path) == value_of(by_name.settings, path) != before
         assert by_file.origins[path] == f"{file}:1"
         assert by_name.origins[path] == name
+        edits(by_file, path)
+
+
+def edits(by_file: Loaded, path: str) -> None:
+    """See what comes of it where a run that goes by the defaults is given this file."""
+    changes = differences(load(environment={}), by_file)
+    options = Options(config=load(environment={}))
+    if not may_change(path):
+        with pytest.raises(RestartError, match=rf"no change of .*\b{re.escape(path)}\b.* while"):
+            options.changed(changes, SCORED, "file")
+        return
+    changed = options.changed(changes, SCORED, "file").config
+    assert changed is not None
+    assert (changed.hash, changed.origins[path]) == (by_file.hash, "reload by file")
 
 
 # === Files that are bundled ===

@@ -16,8 +16,9 @@ import pytest
 from bot import hangup
 from bot.__main__ import main
 from bot.config.changes import Reply
-from bot.config.loaded import load
-from bot.config.settings import DatabaseSettings, Settings
+from bot.config.command import with_sealed
+from bot.config.loaded import load, opened
+from bot.config.settings import Settings
 from bot.hangup import handler_of, has_terminal
 from bot.live import reload as module
 from bot.live.handle import within_reach
@@ -29,7 +30,7 @@ from bot.report.report import report_of
 from bot.report.status import status_of
 from bot.run.acts import among
 from bot.run.composition import Bot, Options
-from dydx_conn import ConnError, Frame, Inbox
+from dydx_conn import ConnError, Frame, Inbox, seal
 from pydantic import BaseModel, SecretStr
 from reactivex import from_iterable, operators
 
@@ -73,7 +74,7 @@ def came(inbox: Inbox) -> tuple[str, str, str]:
 
 def requested(reloader: Reloader, path: Path, text: str) -> Reply:
     """Edit a file and have it read again."""
-    path.write_text(text)
+    path.write_text(f"{text}\n")
     return reloader.reload("command")
 
 
@@ -198,11 +199,26 @@ def test_no_edit_ends_who_reads_the_next_one(file: Path, monkeypatch: pytest.Mon
     assert requested(reloader, file, "policy: {max_leverage: 1.25}").now
 
 
-def test_a_secret_is_no_difference() -> None:
-    """It is opened when a run begins, and sealed still where it is read again."""
-    opened = Settings(database=DatabaseSettings(url=SecretStr("sqlite:///x")))
+def test_another_secret_needs_a_restart(file: Path) -> None:
+    """It is named, and not shown, sealed or in the clear; who edits something else gets on.
 
-    assert differences(opened, Settings()) == {}
+    Of one that is sealed its text is compared: a run has no passphrase once it goes.
+    """
+    word = SecretStr("a passphrase")
+    one, other = (
+        with_sealed("guard: true\n", "database.url", seal(b"one.db", word).decode())
+        for _ in range(2)
+    )
+    file.write_text(one)
+    closed = load(path=file)
+    reloader = Reloader(Bot(Options(config=closed)), closed, Inbox())
+
+    assert differences(opened(closed, lambda: word), closed) == {}
+    for text in (other, "database: {url: my.db}"):
+        assert requested(reloader, file, text).refused == (
+            "expected no change of database.url while it runs, got another one: restart for it"
+        )
+    assert requested(reloader, file, f"policy: {{max_leverage: 1.5}}\n{one}").now
 
 
 # === The whole way ===
@@ -231,7 +247,7 @@ def test_bot_reload_prints_what_came_of_it(
                 bot._act(frame)
             handle.answer()
 
-    file.write_text(text)
+    file.write_text(f"{text}\n")
     with within_reach(Inbox(), {}) as handle, reloader.watching():
         handle.begin(partial(status_of, bot, "PAPER", "x"), lambda: bot.reload("command"))
         run = threading.Thread(target=play)
@@ -353,6 +369,41 @@ def test_a_link_is_followed(file: Path, monkeypatch: pytest.MonkeyPatch) -> None
     with reloader.watching():
         target.write_text("policy:\n  max_leverage: 1.25\n")
         assert came(reloader._inbox)[:2] == ("file", "reload")
+
+
+def test_a_directory_that_is_swapped_below_a_link_is_followed(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Kubernetes does with what it mounts: nothing happens to the name of the file."""
+    monkeypatch.setattr(module, "_TICK_MS", 60)
+    root = file.parent
+    for name in ("first", "second"):
+        (root / name).mkdir()
+    file.rename(root / "first" / file.name)
+    (root / "second" / file.name).write_text("policy:\n  max_leverage: 1.25\n")
+    (root / "..data").symlink_to("first")
+    file.symlink_to(Path("..data") / file.name)
+    reloader = reloader_of(file)
+    with reloader.watching():
+        (root / "..tmp").symlink_to("second")
+        (root / "..tmp").replace(root / "..data")
+        assert came(reloader._inbox) == ("file", "reload", '{"policy.max_leverage":1.25}')
+
+
+def test_half_of_a_number_is_not_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A last line that does not end may go on: it has to stand still for longer."""
+    reloader, waits = reloader_of(file), list[float]()
+
+    def wait(seconds: float) -> bool:
+        waits.append(seconds)
+        file.write_text("policy:\n  max_leverage: 1.25\n")
+        return False
+
+    monkeypatch.setattr(reloader._stopping, "wait", wait)
+    file.write_text("policy:\n  max_leverage: 1")
+
+    assert reloader.reload("file").now == {"policy.max_leverage": 1.25}
+    assert waits == [1.0, 0.1]
 
 
 def test_a_file_that_went_away_before_the_run_began_is_no_reason_not_to(file: Path) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from dydx_conn import Frame
-from dydx_risk import Policy
+from dydx_risk import Policy, RiskError
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -105,6 +105,21 @@ def test_before_it_would_have_judged_otherwise_it_might_have_begun_with_it(
     assert _walk(changed, prices[at:], 2_000.0) == _walk(begun, prices[at:], 2_000.0)
     assert changed.risk.triggers == begun.risk.triggers
     assert changed.risk.flight_plan == begun.risk.flight_plan
+
+
+def test_one_that_the_guard_cannot_fly_by_changes_nothing(make_world: Any) -> None:
+    """Whoever has not validated it: all of it is refused before any of it is set."""
+    runs = []
+    for wrong in (None, USUAL.model_copy(update={"taker_fee_ppm": -1, "max_leverage": 1.0})):
+        world = _held(make_world, USUAL)
+        _walk(world, [2_970])
+        if wrong is not None:
+            with pytest.raises(RiskError, match="expected taker_fee_ppm of 0 or more"):
+                world.risk.change(wrong)
+        runs.append((_walk(world, [2_950, 2_900, 2_800], 2_000.0), world.risk.flight_plan))
+
+    assert world.risk.policy is USUAL
+    assert runs[0] == runs[1]
 
 
 def test_what_the_gate_becomes_by_it_is_reported(make_world: Any) -> None:

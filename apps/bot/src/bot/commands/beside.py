@@ -46,10 +46,12 @@ COMMANDS: Final[dict[str, Command]] = {
         "let a running bot read its settings again",
         "bot.live.handle:reload",
         (RUNNING,),
-        "The file is read whole and what is another value takes effect between two frames: limits "
-        "(policy) and the settings of strategies. A run watches its file by itself; a hangup "
+        "The file is read whole and what is another value takes effect between two frames: the "
+        "profile, limits (policy), the settings of strategies and log.level. All else, and the "
+        "source of a strategy, is read as a run begins. A run watches its file by itself; a hangup "
         "(SIGHUP) does the same where the bot has no terminal. The exit code is 1 if something in "
-        "it needs a restart, 2 if something is wrong: then nothing changes.",
+        "it needs a restart, 2 if something is wrong: then nothing changes, and bot status shows "
+        "why.",
         (
             ("bot reload", "the one bot that runs here"),
             ("bot reload 4711", "the one with this process number"),

@@ -201,6 +201,8 @@ _HEAD: Final = """\
 ## Take the "# " away from what you change; the values here are those of the profile steady, and the
 ## defaults. `bot config schema bot.schema.json` writes what the first line names for your editor.
 ## A variable goes over this file: DYDX__POLICY__MAX_LEVERAGE=1.5; an option goes over both.
+## While a run goes these take effect as the file is saved: profile, policy, strategies, log.level;
+## all others as a run begins.
 """
 _TAIL: Final = """\
 ## Secrets are encrypted: `bot config seal database.url` writes one here. They are opened with a

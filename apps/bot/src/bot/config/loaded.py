@@ -88,6 +88,14 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
         ]  # fmt: skip
         return [path for path in given if value_of(self.settings, path) != value_of(usual, path)]
 
+    def secret(self, path: str) -> str:
+        """Return a secret as it was given: sealed where it is, as with it opened or not."""
+        sealed = self.sealed.get(path)
+        if sealed is not None and self.origins[path].removesuffix(_SEALED) == sealed.where:
+            return str(sealed.value)
+        found: SecretStr = value_of(self.settings, path)
+        return found.get_secret_value()
+
     @property
     def is_recorded(self) -> bool:
         """Return whether they are those that a recording holds."""

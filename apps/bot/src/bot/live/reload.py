@@ -37,7 +37,7 @@ from bot.config.document import content_of, read_file
 from bot.config.layers import Layer, of_document
 from bot.config.loaded import Loaded
 from bot.config.place import FILE
-from bot.config.settings import PATHS, SECRETS, Settings, value_of
+from bot.config.settings import PATHS, SECRETS, value_of
 from bot.hangup import has_terminal
 from bot.live.troubles import Handler, handled
 from bot.run.acts import act
@@ -49,18 +49,18 @@ from bot.system import by_number
 # Between two loads of one configuration.
 
 
-def differences(was: Settings, now: Settings) -> dict[str, Any]:
-    """Return the settings that are others now, by path, as JSON has them.
-
-    A secret is none: here it is opened in the one and sealed in the other.
-    """
-    pairs = ((path, value_of(was, path), value_of(now, path)) for path in PATHS)
-    return {
+def differences(was: Loaded, now: Loaded) -> dict[str, Any]:
+    """Return the settings that are others now, by path, as JSON has them; of a secret no more."""
+    values = ((path, value_of(was.settings, path), value_of(now.settings, path)) for path in PATHS)
+    found = {
         path: to_jsonable_python(value)
-        for path, before, value in pairs
+        for path, before, value in values
         # Equal weights in another order are others: they are added so.
         if path not in SECRETS and to_json(before) != to_json(value)
     }
+    # Here one is opened in the one and sealed in the other.
+    secrets = (path for path in SECRETS if was.secret(path) != now.secret(path))
+    return found | dict.fromkeys(secrets, "another one")
 
 
 class _Edition(msgspec.Struct, frozen=True):
@@ -93,6 +93,7 @@ _TICK_MS: Final = 500  # between two looks where nothing is reported, as on a ne
 _STEP_MS: Final = 100  # of silence, in which an editor is done
 _MOST_MS: Final = 1_000
 _LOOKS: Final = 20  # at a file that does not stand still
+_CUT: Final = 10  # of these at one whose last line does not end: it may be half of a number
 
 
 class Reloader:
@@ -172,7 +173,7 @@ class Reloader:
 
     def _changed(self, who: str) -> Reply:
         before, edition = self._edition, self._still()
-        was, now = before.loaded.settings, edition.loaded.settings
+        was, now = before.loaded, edition.loaded
         changes = differences(was, now)
         self._options = self._options.changed(changes, self._bot.scorer.names, who)
         self._edition = edition
@@ -185,9 +186,12 @@ class Reloader:
         before = self._edition.loaded
         if (path := before.path) is None:
             raise RestartError("expected a run that goes by a file of settings, got none: restart")
-        for _ in range(_LOOKS):
+        looks = 0
+        while looks < _LOOKS:
             content = _content(path)
-            self._stopping.wait(_STEP_MS / 1e3)
+            steps = 1 if content is None or content.endswith(b"\n") else _CUT
+            self._stopping.wait(steps * _STEP_MS / 1e3)
+            looks += steps
             try:
                 if content is not None and not content.strip():
                     raise ConnError(f"{path}: expected settings, got an empty file")
