@@ -41,9 +41,9 @@ def ceiling(
     _: str, markets: int = 250, minutes: float = 10.0, warm_s: float = 60.0
 ) -> Iterator[Row]:
     """Run the bot for some minutes at the ceiling; yield its figures beside their budgets."""
-    from soak import a_venue
+    from servers import venue_process
 
-    with a_venue("--count", str(markets), "--speed", str(SPEED)) as venue:
+    with venue_process("--tls", "--count", str(markets), "--speed", str(SPEED)) as venue:
         tickers = list(venue.query("/v4/perpetualMarkets")["markets"])
         typed = ["--rest", venue.rest, "--ws", venue.ws, "--tickers", ",".join(tickers), *_NOTHING]
         found = measured(typed, {"SSL_CERT_FILE": venue.authority}, 60 * minutes, warm_s)

@@ -44,12 +44,12 @@ def live(
 
 def live_at(speed: int, markets: int, seconds: float) -> Iterator[Row]:
     """Measure at one speed of the venue."""
-    from soak import a_venue
+    from servers import venue_process
 
     with tempfile.TemporaryDirectory(prefix="dydx-bench-") as folder:
         stamps = Path(folder) / "stamps.json"
         flags = ("--count", str(markets), "--speed", str(speed), "--stamps", str(stamps))
-        with a_venue(*flags) as venue:
+        with venue_process("--tls", *flags) as venue:
             tickers = list(venue.query("/v4/perpetualMarkets")["markets"])
             where = {"rest": venue.rest, "ws": venue.ws, "tickers": tickers}
             trust = {"SSL_CERT_FILE": venue.authority}

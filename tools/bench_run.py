@@ -35,10 +35,10 @@ def run(
     _: str, markets: Sequence[int] = (60, 250), seconds: float = 20.0, warm_s: float = 20.0
 ) -> Iterator[Row]:
     """Run the whole bot live at some sizes: CPU, memory, latency, beside the same run bare."""
-    from soak import a_venue
+    from servers import venue_process
 
     for count in markets:
-        with a_venue("--count", str(count)) as venue:
+        with venue_process("--tls", "--count", str(count)) as venue:
             tickers = list(venue.query("/v4/perpetualMarkets")["markets"])
             where = ["--rest", venue.rest, "--ws", venue.ws, "--tickers", ",".join(tickers)]
             trust = {"SSL_CERT_FILE": venue.authority}

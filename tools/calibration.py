@@ -21,7 +21,7 @@ from itertools import pairwise
 from random import Random
 from typing import Any, Final
 
-from bot.checks.calibrate import calibrations, sampled
+from bot.calibrate.command import calibrations, sampled
 from bot.progress import Progress
 from dydx_conn import Frame, Side, WireWriter, market_fields
 

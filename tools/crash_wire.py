@@ -8,13 +8,11 @@ the venue fills by the other.
 
 import math
 import random
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-import msgspec
 from crash_paths import Asset, Event, Path
-from dydx_conn import Frame, ws_frame
+from dydx_conn import Frame, WireWriter
 
 SECOND: Final = 10**9
 START_NS: Final = 1_767_621_360 * SECOND
@@ -95,11 +93,11 @@ class _Market:
                 sides[side][self.text(price * (1 + sign * (0.0002 + 0.0010 * level)))] = text
         return sides
 
-    def changes(self, now: dict[str, dict[str, str]]) -> dict[str, list[list[str]]]:
+    def changes(self, now: dict[str, dict[str, str]]) -> dict[str, list[tuple[str, str]]]:
         """Return the update that turns the book shown into the one of now."""
         update = {
-            side: [[price, "0"] for price in self.shown[side] if price not in levels]
-            + [[price, size] for price, size in levels.items()]
+            side: [(price, "0") for price in self.shown[side] if price not in levels]
+            + [*levels.items()]
             for side, levels in now.items()
         }
         self.shown = now
@@ -111,12 +109,14 @@ class _Wire:
         self.path, self.side = path, path.side
         self.markets = [_Market(asset, n) for n, asset in enumerate(path.assets)]
         self.chance = random.Random(f"noise of {path.seed}")
-        self.seq = self.messages = self.hours = self.second = 0
+        self.writer = WireWriter(at=START_NS)
+        self.hours = self.second = 0
         self.out: list[Sent] = []
 
     def run(self) -> Iterator[list[Sent]]:
         for second in range(self.path.seconds):
             self.second, self.out = second, []
+            self._stamp()
             if second == 0:
                 self._begin()
             happening = [e for e in self.path.events if e.at_s <= second < e.until_s]
@@ -125,7 +125,7 @@ class _Wire:
             for market in self.markets:
                 market.past.append(market.price)
             kinds = {event.kind: event for event in happening}
-            self._publish("v4_block_height", "", self._block())
+            self._send(self.writer.block(height_at(second)))
             if "frozen" not in kinds:
                 self._prices(kinds)
             self._books(happening, kinds)
@@ -134,9 +134,8 @@ class _Wire:
     # --- prices
 
     def _begin(self) -> None:
-        self._publish("", "", None, type_="connected")
-        listed = {market.asset.ticker: market.fields() for market in self.markets}
-        self._publish("v4_markets", "", {"markets": listed}, type_="subscribed")
+        self._send(self.writer.message("connected"))
+        self._send(self.writer.markets(*(market.fields() for market in self.markets)))
         for market in self.markets:
             market.past.append(market.price)
             self._snapshot(market, 1.0, ())
@@ -164,25 +163,26 @@ class _Wire:
     def _squeeze(self, event: Event) -> None:
         # Whichever side of a market the account holds is the one that pays.
         self.hours += event.for_s
+        self._stamp()
         trading = {
             market.asset.ticker: {
                 "nextFundingRate": f"{math.copysign(event.size, market.asset.held_usdc):.6f}"
             }
             for market in self.markets
         }
-        self._publish("v4_markets", "", {"trading": trading})
+        self._send(self.writer.publish("v4_markets", {"trading": trading}))
 
     def _prices(self, kinds: dict[str, Event]) -> None:
         lag = kinds.get("oracle lags")
         ago = 0 if lag is None else round(lag.size)
         prices = {m.asset.ticker: {"oraclePrice": m.text(m.ago(ago))} for m in self.markets}
-        self._publish("v4_markets", "", {"oraclePrices": prices})
+        self._send(self.writer.publish("v4_markets", {"oraclePrices": prices}))
         interest = kinds.get("interest")
         if interest is not None:
             share = (self.second - interest.at_s + 1) / interest.for_s
             times = 1 + share * (interest.size - 1)
             trading = {m.asset.ticker: {"openInterest": m.interest(times)} for m in self.markets}
-            self._publish("v4_markets", "", {"trading": trading})
+            self._send(self.writer.publish("v4_markets", {"trading": trading}))
 
     # --- books
 
@@ -192,9 +192,7 @@ class _Wire:
         gone = ("bids", "asks") if "vanish" in kinds else (taker,) if "one side" in kinds else ()
         lost = kinds.get("lost")
         if lost is not None and self.second == lost.at_s:
-            self.seq += 1
-            frame = Frame(self.seq, self._now(), self._now(), "c1", "gap", "frames lost")
-            self.out.append((frame, frame))
+            self._send(self.writer.event("gap", "frames lost"))
         if lost is not None or "stall" in kinds or "frozen" in kinds:
             return
         ended = any(e.kind == "lost" and self.second == e.until_s for e in self.path.events)
@@ -205,50 +203,35 @@ class _Wire:
                 continue
             update = market.changes(market.book(market.ago(ago), depth, gone))
             if update:
-                true = self._pulled(market, update, kinds.get("pulled"))
-                self._publish("v4_orderbook", market.asset.ticker, update, true=true)
+                self._update(market, update, kinds.get("pulled"))
 
-    def _pulled(self, market: _Market, update: Any, pulled: Event | None) -> Any:
-        """Return what is true of an update: all that it shows is a part of that, once pulled."""
+    def _update(self, market: _Market, update: Any, pulled: Event | None) -> None:
+        """Change a book; what is true of it, once it is pulled, is a part of what it shows."""
+        shown = self.writer.levels(market.asset.ticker, **update)
         if pulled is None:
-            return None
+            self._send(shown)
+            return
         step = max(0, -market.step_power)
-        return {
-            side: [[price, f"{float(size) * pulled.size:.{step}f}"] for price, size in rows]
+        left = {
+            side: [(price, f"{float(size) * pulled.size:.{step}f}") for price, size in rows]
             for side, rows in update.items()
         }
+        # The same message, word for word but for the sizes.
+        self.writer.seq -= 1
+        self.writer.ids[self.writer.link] -= 1
+        self.out.append((shown, self.writer.levels(market.asset.ticker, **left)))
 
     def _snapshot(self, market: _Market, depth: float, gone: Sequence[str]) -> None:
         market.shown = market.book(market.price, depth, gone)
-        levels = {
-            side: [{"price": price, "size": size} for price, size in rows.items()]
-            for side, rows in market.shown.items()
-        }
-        self._publish("v4_orderbook", market.asset.ticker, levels, type_="subscribed")
+        levels = {side: rows.items() for side, rows in market.shown.items()}
+        self._send(self.writer.book(market.asset.ticker, **levels))
 
     # --- frames
 
-    def _now(self) -> int:
+    def _stamp(self) -> None:
         # The hours of a squeeze pass between two seconds.
-        return START_NS + (self.second + self.hours * 3_600) * SECOND
+        now = START_NS + (self.second + self.hours * 3_600) * SECOND
+        self.writer.at = self.writer.mono = now
 
-    def _block(self) -> dict[str, str]:
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(self._now() // SECOND))
-        return {"blockHeight": str(height_at(self.second)), "time": stamp}
-
-    def _publish(
-        self, channel: str, id_: str, contents: Any, type_: str = "channel_data", true: Any = None
-    ) -> None:
-        self.seq += 1
-        message = {"type": type_, "message_id": self.messages}
-        self.messages += 1
-        if channel:
-            message |= {"channel": channel, "contents": contents} | ({"id": id_} if id_ else {})
-        shown = self._frame(message)
-        self.out.append(
-            (shown, shown if true is None else self._frame({**message, "contents": true}))
-        )
-
-    def _frame(self, message: dict[str, Any]) -> Frame:
-        text = msgspec.json.encode(message).decode()
-        return ws_frame(self.seq, self._now(), self._now(), "c1", text)
+    def _send(self, frame: Frame) -> None:
+        self.out.append((frame, frame))

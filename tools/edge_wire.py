@@ -11,14 +11,13 @@ sends the same frames.
 import math
 import random
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from dydx_conn import Frame, ws_frame
+from dydx_conn import Frame, WireWriter
 
 sys.path.insert(0, str(Path(__file__).parent / "venue"))
 
@@ -98,12 +97,12 @@ class _Market:
             self._premiums = self._premiums[-1:]
         return f"{rate:.12f}"
 
-    def update(self, mood: Mood) -> dict[str, list[list[str]]]:
+    def update(self, mood: Mood) -> dict[str, list[tuple[str, str]]]:
         """Return the update that turns the book shown into the one of now."""
         now = self.book(mood)
         update = {
-            side: [[price, "0"] for price in self._shown[side] if price not in levels]
-            + [[p, size] for p, size in levels.items() if self._shown[side].get(p) != size]
+            side: [(price, "0") for price in self._shown[side] if price not in levels]
+            + [(p, size) for p, size in levels.items() if self._shown[side].get(p) != size]
             for side, levels in now.items()
         }
         self._shown = now
@@ -121,15 +120,12 @@ class _Market:
                 sides[side][self._price(centre * (1 + away), sign)] = self._size(size)
         return sides
 
-    def show(self, mood: Mood) -> dict[str, list[dict[str, str]]]:
-        """Return the book as a snapshot has it."""
+    def show(self, mood: Mood) -> dict[str, Any]:
+        """Return the levels of the book as it is shown from now on."""
         self._shown = self.book(mood)
-        return {
-            side: [{"price": price, "size": size} for price, size in levels.items()]
-            for side, levels in self._shown.items()
-        }
+        return {side: levels.items() for side, levels in self._shown.items()}
 
-    def trades(self, mood: Mood, step_s: int, stamp: str, height: int) -> list[dict[str, str]]:
+    def trades(self, mood: Mood, step_s: int, height: int) -> list[dict[str, str]]:
         """Return what takers without an opinion do in a step: each pays the half spread."""
         rows, expected = [], _TRADES_A_SECOND * step_s * mood.trades
         count = int(expected) + (self._chance.random() < expected % 1.0)
@@ -142,7 +138,7 @@ class _Market:
                 "id": f"{height:08x}00000002{event + number:08x}",
                 "side": "BUY" if sign > 0 else "SELL", "size": self._size(usd / self.fair),
                 "price": self._price(self._centre * (1 + sign * half), sign),
-                "createdAt": stamp, "type": "LIMIT",
+                "type": "LIMIT",
             })  # fmt: skip
         return rows
 
@@ -185,7 +181,7 @@ class _Wire:
             story.scenario, story.seed, story.calm_s, Spells(random.Random(0), 0.0, 0.0, 0.0)
         )
         self.chance = random.Random(f"{story.seed} edge")
-        self.seq = self.messages = self.second = 0
+        self.writer, self.second = WireWriter(at=START_NS), 0
         self.mood = Mood()
         self.out: list[Frame] = []
 
@@ -193,6 +189,7 @@ class _Wire:
         story = self.story
         for self.second in range(0, story.seconds, story.step_s):
             self.out = []
+            self.writer.at = self.writer.mono = START_NS + self.second * SECOND
             self._step(story.step_s)
             if self.second == 0:
                 self._begin()
@@ -211,42 +208,29 @@ class _Wire:
             market.move(mood, swing, common, step_s)
 
     def _begin(self) -> None:
-        self._publish("", "", None, type_="connected")
-        listed = {market.ticker: market.fields() for market in self.markets}
-        self._publish("v4_markets", "", {"markets": listed}, type_="subscribed")
+        writer = self.writer
+        self.out += [
+            writer.message("connected"),
+            writer.markets(*(market.fields() for market in self.markets)),
+        ]
         for market in self.markets:
-            shown = market.show(self.mood)
-            self._publish("v4_orderbook", market.ticker, shown, type_="subscribed")
-            self._publish("v4_trades", market.ticker, {"trades": []}, type_="subscribed")
+            self.out.append(writer.book(market.ticker, **market.show(self.mood)))
+            self.out.append(writer.trades(market.ticker, snapshot=True))
 
     def _show(self, step_s: int) -> None:
         if self.mood.frozen:
             return
-        height = _FIRST_BLOCK + self.second // step_s
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(self._now // SECOND))
-        self._publish("v4_block_height", "", {"blockHeight": str(height), "time": stamp})
+        writer, height = self.writer, _FIRST_BLOCK + self.second // step_s
         prices = {market.ticker: {"oraclePrice": market.oracle} for market in self.markets}
-        self._publish("v4_markets", "", {"oraclePrices": prices})
+        self.out.append(writer.block(height))
+        self.out.append(writer.publish("v4_markets", {"oraclePrices": prices}))
         for market in self.markets:
             if update := market.update(self.mood):
-                self._publish("v4_orderbook", market.ticker, update)
-            if trades := market.trades(self.mood, step_s, stamp, height):
-                self._publish("v4_trades", market.ticker, {"trades": trades})
+                self.out.append(writer.levels(market.ticker, **update))
+            if trades := market.trades(self.mood, step_s, height):
+                self.out.append(writer.trades(market.ticker, *trades))
         # The indexer works the rates out once a minute; an hour's last stands when it is paid.
         if self.second % 60 < step_s:
             tick = self.second % _HOUR_S < step_s
             rates = {one.ticker: {"nextFundingRate": one.rate(tick=tick)} for one in self.markets}
-            self._publish("v4_markets", "", {"trading": rates})
-
-    @property
-    def _now(self) -> int:
-        return START_NS + self.second * SECOND
-
-    def _publish(self, channel: str, id_: str, contents: Any, type_: str = "channel_data") -> None:
-        self.seq += 1
-        message = {"type": type_, "message_id": self.messages}
-        self.messages += 1
-        if channel:
-            message |= {"channel": channel, "contents": contents} | ({"id": id_} if id_ else {})
-        text = msgspec.json.encode(message).decode()
-        self.out.append(ws_frame(self.seq, self._now, self._now, "c1", text))
+            self.out.append(writer.publish("v4_markets", {"trading": rates}))

@@ -32,7 +32,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from bot.checks.licences import WITHIN, distributions
+from bot.licences import WITHIN, distributions
 from bot.version import BUILT_OF
 
 ROOT: Final = Path(__file__).resolve().parent.parent

@@ -14,7 +14,6 @@ anything is not so.
 """
 
 import argparse
-import contextlib
 import os
 import random
 import subprocess
@@ -44,9 +43,9 @@ from dydx_paper import (
     to_json,
 )
 from reactivex import from_iterable
+from servers import VenueProcess, places, venue_process
 from sqlalchemy import select
 
-TOOLS: Final = Path(__file__).parent
 CHAIN: Final = "localdydxprotocol"
 NAME: Final = "killed"
 TICKERS: Final = "BTC-USD,ETH-USD,SOL-USD"
@@ -90,9 +89,10 @@ def main() -> int:
     options = parser().parse_args()
     with tempfile.TemporaryDirectory(prefix="killed-") as folder:
         proof = Proof(Path(folder), random.Random(options.seed), options.longest)
-        with proof.venue(options.seed), Progress("kills", options.kills) as progress:
+        flags = ("--scenario", "trend", "--seed", str(options.seed), "--count", "8")
+        with venue_process(*flags) as venue, Progress("kills", options.kills) as progress:
             for number in range(options.kills):
-                proof.kill(number)
+                proof.kill(number, venue)
                 progress.line(proof.line())
                 progress.step()
     print(proof.summary())
@@ -162,57 +162,6 @@ def replayed(path: Path, options: Options, seq: int, stored: int) -> Replayed:
     return found
 
 
-# === Surroundings ===
-# A venue for a bot, and where a bot leaves things: nothing of this machine's own.
-
-
-@dataclass(frozen=True, kw_only=True)
-class Venue:
-    """A venue in a process of its own."""
-
-    process: subprocess.Popen[str]
-    rest: str
-    ws: str
-    node: str
-
-    @property
-    def typed(self) -> list[str]:
-        """Return its addresses as a bot takes them: REST, socket, node."""
-        return ["--rest", self.rest, "--ws", self.ws, "--node", self.node]
-
-    def require(self) -> None:
-        """End it all if it has ended."""
-        if (code := self.process.poll()) is not None:
-            raise SystemExit(f"expected a venue that goes on, got exit code {code}: no proof")
-
-
-@contextlib.contextmanager
-def venue(seed: int, *more: str) -> Iterator[Venue]:
-    """Run a venue on free ports."""
-    ports = ("--port", "0", "--ws-port", "0", "--grpc-port", "0", "--seed", str(seed))
-    command = [sys.executable, str(TOOLS / "venue"), "--scenario", "trend", *ports, *more]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
-        printed: list[str] = []
-        for line in process.stdout or ():
-            printed += line.split()
-            if line.startswith("Ctrl-C"):
-                break
-        rest, ws, node = (
-            printed[printed.index(word) + 1] for word in ("REST", "WebSocket", "gRPC")
-        )
-        try:
-            yield Venue(process=process, rest=rest, ws=ws, node=node)
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
-def places(folder: Path) -> dict[str, str]:
-    """Return the environment by which a bot leaves everything in a folder."""
-    found = {f"XDG_{name}_HOME": str(folder / name.lower()) for name in ("STATE", "DATA", "CONFIG")}
-    return found | {"XDG_RUNTIME_DIR": str(folder), "DYDX_CONFIG": "none"}
-
-
 def has_frames(recording: Path) -> bool:
     """Return whether a recording has begun: its header is shorter."""
     return recording.exists() and recording.stat().st_size > _HEADER
@@ -239,24 +188,15 @@ class Proof:
         self._options = Options.of("reckless", strategy=str(self._strategy), account=NAME)
         self._left: Left | None = None
         self._names: dict[str, int] = {}  # of orders and fills, and whose they are
-        self._venue: Venue | None = None
         self._last = ""
 
-    @contextlib.contextmanager
-    def venue(self, seed: int) -> Iterator[None]:
-        """Run a venue on free ports."""
-        with venue(seed, "--count", "8") as self._venue:
-            yield
-
-    def kill(self, number: int) -> None:
+    def kill(self, number: int, venue: VenueProcess) -> None:
         """Let a run live for a while, kill it, and compare what it left."""
-        if self._venue is None:
-            raise ValueError("expected a venue, got none")
-        self._venue.require()
+        venue.require()
         recording = self._folder / f"{number}.jsonl.zst"
         lives_s, starts = self._chance.uniform(0, self._longest), self._chance.random() < _STARTING
         command = [
-            sys.executable, "-m", "bot", "paper", "--network", "local", *self._venue.typed,
+            sys.executable, "-m", "bot", "paper", "--network", "local", *venue.typed,
             "--account", NAME, "--database", self._url, "--record", str(recording), "--plain",
             "--tickers", TICKERS, "--profile", "reckless", "--strategy", str(self._strategy),
         ]  # fmt: skip

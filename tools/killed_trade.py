@@ -41,9 +41,10 @@ from bot.run.wire import WireVenue
 from dydx_conn import Frame, Keys, Network, RecordingError, Subaccount, instant
 from dydx_paper import from_json
 from dydx_risk import Memory
-from killed import CHAIN, SECOND_NS, Venue, has_frames, places, venue
+from killed import CHAIN, SECOND_NS, has_frames
 from pydantic import SecretStr
 from reactivex import from_iterable
+from servers import VenueProcess, places, venue_process
 from sqlalchemy import select
 
 KEY: Final = "6b" * 32
@@ -99,9 +100,8 @@ def main() -> int:
         folder = options.keep or stack.enter_context(tempfile.TemporaryDirectory(prefix="killed-"))
         Path(folder).mkdir(parents=True, exist_ok=True)
         received = Path(folder) / "received.jsonl"
-        running = stack.enter_context(
-            venue(options.seed, "--count", "4", "--placed", str(received))
-        )
+        flags = ("--scenario", "trend", "--seed", str(options.seed), "--count", "4")
+        running = stack.enter_context(venue_process(*flags, "--placed", str(received)))
         proof = Proof(Path(folder), running, random.Random(options.seed), options.within)
         proof.fund()
         stack.enter_context(proof.eye.looking())
@@ -257,7 +257,9 @@ class Life:
 class Proof:
     """Runs that are killed, one after the other, and what was found of them."""
 
-    def __init__(self, folder: Path, running: Venue, chance: random.Random, within: float) -> None:
+    def __init__(
+        self, folder: Path, running: VenueProcess, chance: random.Random, within: float
+    ) -> None:
         self.faults: list[str] = []
         self.notes: Counter[str] = Counter()
         self.lives: list[Life] = []

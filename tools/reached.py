@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bot.config.api import ApiSettings
-from bot.config.settings import load
+from bot.config.loaded import load
 from bot.run.acts import waiting
 from bot.run.composition import Bot, Options
 from bot.run.desk import Desk

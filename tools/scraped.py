@@ -29,7 +29,7 @@ from typing import Any, Final
 
 from answering import answering, ended, free_port
 from bot.serve.series import PREFIX, SERIES
-from killed import places, venue
+from servers import places, venue_process
 
 CONFIG: Final = Path(__file__).parent.parent / "apps" / "bot" / "config"
 PROGRAMS: Final = ("prometheus", "promtool")
@@ -54,8 +54,11 @@ def main() -> int:
     proof = Proof()
     with tempfile.TemporaryDirectory(prefix="scraped-") as name:
         folder = Path(name)
-        more = ("--count", "8")
-        with venue(7, *more) as there, running_bot(folder, there.typed) as bot:
+        flags = ("--scenario", "trend", "--seed", "7", "--count", "8")
+        with (
+            venue_process(*flags) as there,
+            running_bot(folder, there.typed) as bot,
+        ):
             proof.look(bot, folder)
             with prometheus(folder) as url:
                 time.sleep(options.seconds)  # it scrapes; there is nothing to wait for

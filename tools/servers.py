@@ -3,6 +3,7 @@
 postgresql_server: Debian's own PostgreSQL, as a user that owns nothing else
 http_server: whatever a test answers to a path
 venue_process: the stand-in of the venue, in a process of its own
+places: where a bot of a test leaves all that it writes
 """
 
 import contextlib
@@ -13,15 +14,17 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 # === PostgreSQL ===
 
@@ -139,24 +142,77 @@ def http_server(get: Callable[[str], tuple[int, bytes]]) -> Iterator[str]:
 # === The venue ===
 
 
-class VenueProcess(NamedTuple):
-    """The stand-in of the venue, and what it printed of itself."""
+@dataclass
+class VenueProcess:
+    """The stand-in of the venue in a process of its own, and what it printed of itself."""
 
     process: "subprocess.Popen[str]"
-    printed: str
+    printed: str = ""
+
+    def find(self, pattern: str) -> str:
+        """Return what a pattern's group matches in what it printed."""
+        if (found := re.search(pattern, self.printed)) is None:
+            raise OSError(f"expected the venue to print {pattern}, got:\n{self.printed}")
+        return found[1]
+
+    @property
+    def rest(self) -> str:
+        """Return the address of its REST face."""
+        return self.find(r"REST\s+(\S+)")
+
+    @property
+    def ws(self) -> str:
+        """Return the address of its socket."""
+        return self.find(r"WebSocket\s+(\S+/v4/ws)")
+
+    @property
+    def node(self) -> str:
+        """Return the address of its node."""
+        return self.find(r"node gRPC\s+(\S+)")
+
+    @property
+    def authority(self) -> str:
+        """Return the file that a client must trust, over TLS."""
+        return self.find(r"authority\s+(\S+)")
+
+    @property
+    def typed(self) -> list[str]:
+        """Return its addresses as a bot takes them: REST, socket, node."""
+        return ["--rest", self.rest, "--ws", self.ws, "--node", self.node]
 
     @property
     def fields(self) -> dict[str, Any]:
         """Return its network as a file of one has it."""
-        patterns = {"rest": r"REST\s+(\S+)", "ws": r"(ws\S+/v4/ws)", "node": r"gRPC\s+(\S+)"}
-        found = {name: re.search(pattern, self.printed) for name, pattern in patterns.items()}
-        where: dict[str, Any] = {name: match[1] for name, match in found.items() if match}
+        where = {"rest": self.rest, "ws": self.ws, "node": self.node}
         return where | {"name": "venue", "chain_id": "localdydxprotocol"}
 
     def write(self, path: Path) -> Path:
         """Write its network to a file."""
         path.write_text("".join(f'{name} = "{text}"\n' for name, text in self.fields.items()))
         return path
+
+    def query(self, path: str) -> Any:
+        """Query its REST face over TLS, patiently and past every proxy."""
+        import httpx
+
+        trusted = ssl.create_default_context(cafile=self.authority)
+        with httpx.Client(base_url=self.rest, verify=trusted, trust_env=False) as http:
+            while True:
+                answer = http.get(path)
+                if answer.status_code != 429:
+                    answer.raise_for_status()
+                    return answer.json()
+                time.sleep(int(answer.headers["Retry-After"]) / 1000)
+
+    def require(self) -> None:
+        """End it all if it has ended."""
+        if (code := self.process.poll()) is not None:
+            raise SystemExit(f"expected a venue that goes on, got exit code {code}: no proof")
+
+    def stop(self, patience_s: float = 60.0) -> int:
+        """End it as a service manager would; return its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(patience_s)
 
 
 @contextlib.contextmanager
@@ -165,13 +221,19 @@ def venue_process(*options: str, patience_s: float = 60.0) -> Iterator[VenueProc
     ports = ("--port", "0", "--ws-port", "0", "--grpc-port", "0")
     command = [sys.executable, str(Path(__file__).parent / "venue"), *ports, *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        printed = ""
+        venue = VenueProcess(process)
         for line in process.stdout or ():
-            printed += line
+            venue.printed += line
             if line.startswith("Ctrl-C"):
                 break
         try:
-            yield VenueProcess(process, printed)
+            yield venue
         finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(patience_s)
+            if process.poll() is None:
+                venue.stop(patience_s)
+
+
+def places(folder: Path) -> dict[str, str]:
+    """Return the environment by which a bot leaves everything in a folder."""
+    found = {f"XDG_{name}_HOME": str(folder / name.lower()) for name in ("STATE", "DATA", "CONFIG")}
+    return found | {"XDG_RUNTIME_DIR": str(folder), "DYDX_CONFIG": "none"}

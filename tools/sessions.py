@@ -112,7 +112,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: Iterable[pytest.
     # a tenth off all tests.
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
-    if not (config.getoption("no_cov", True) or config.getoption("cov_context", None)):
+    if config.getoption("no_cov", False):
+        config.pluginmanager.unregister(name="_cov")  # a test of its mark fails without a tracer
+    elif not (config.getoption("no_cov", True) or config.getoption("cov_context", None)):
         config.pluginmanager.register(Untraced(config.pluginmanager.getplugin("_cov")))
         for item in items:
             whole = item.path.name.startswith(("test_sessions", "test_recording"))

@@ -16,15 +16,11 @@ Exit code: 0 all promises kept, 1 one was broken, 2 the soak itself could not be
 
 import argparse
 import asyncio
-import contextlib
 import gc
 import json
 import os
-import re
 import signal
-import ssl
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -37,6 +33,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bot.progress import Progress
 from chaos import FAULTS, ChaosProxy, ProxyFault, work
+from servers import VenueProcess, venue_process
 
 if TYPE_CHECKING:
     from dydx_conn import Frame
@@ -310,77 +307,8 @@ def left_behind() -> list[str]:
     return [*threads, *tasks, *sockets]
 
 
-# === Venue ===
-
-
-@dataclass
-class VenueProcess:
-    """A venue in a process of its own, and what it printed of itself."""
-
-    process: "subprocess.Popen[str]"
-    printed: str
-
-    def find(self, pattern: str) -> str:
-        """Return what a pattern's group matches in what it printed."""
-        found = re.search(pattern, self.printed)
-        if found is None:
-            raise SoakError(f"expected the venue to print {pattern}, got:\n{self.printed}")
-        return found.group(1)
-
-    @property
-    def rest(self) -> str:
-        """Return the address of its REST face; the WebSocket's is the same port."""
-        return self.find(r"REST\s+(\S+)")
-
-    @property
-    def ws(self) -> str:
-        """Return the address of its socket."""
-        return self.find(r"WebSocket\s+(\S+/v4/ws)")
-
-    @property
-    def authority(self) -> str:
-        """Return the file that a client must trust."""
-        return self.find(r"authority\s+(\S+)")
-
-    def query(self, path: str) -> Any:
-        """Query its REST face, patiently and past every proxy."""
-        import httpx
-
-        trusted = ssl.create_default_context(cafile=self.authority)
-        with httpx.Client(base_url=self.rest, verify=trusted, trust_env=False) as http:
-            while True:
-                answer = http.get(path)
-                if answer.status_code != 429:
-                    answer.raise_for_status()
-                    return answer.json()
-                time.sleep(int(answer.headers["Retry-After"]) / 1000)
-
-    def stop(self) -> int:
-        """End it as a service manager would; return its exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
-
-
 class SoakError(Exception):
     """The soak could not be done: it shows nothing about the connection."""
-
-
-@contextlib.contextmanager
-def a_venue(*options: str) -> Iterator[VenueProcess]:
-    """Run a venue over TLS on free ports; it is ended if it still runs."""
-    ports = ("--port", "0", "--ws-port", "0", "--grpc-port", "0")
-    command = [sys.executable, str(TOOLS / "venue"), "--tls", *ports, *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        venue = VenueProcess(process, "")
-        for line in process.stdout or ():
-            venue.printed += line
-            if line.startswith("Ctrl-C"):
-                break
-        try:
-            yield venue
-        finally:
-            if process.poll() is None:
-                venue.stop()
 
 
 # === Soak ===
@@ -425,7 +353,7 @@ def soak(options: argparse.Namespace) -> Log:
         stamps = Path(folder) / "stamps.json"
         chosen = {"count": options.count, "speed": options.speed, "seed": options.seed}
         flags = [word for name, value in chosen.items() for word in (f"--{name}", str(value))]
-        with a_venue(*flags, "--stamps", str(stamps)) as venue:
+        with venue_process("--tls", *flags, "--stamps", str(stamps)) as venue:
             log = asyncio.run(run(options, venue))
             log.theirs = {
                 ticker: venue.query(f"/v4/orderbooks/perpetualMarket/{ticker}")

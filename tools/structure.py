@@ -2,12 +2,14 @@
 
     uv run --all-packages --group dev tools/structure.py        a line for each violation
 
-Of a layer's one file: a section uses only what stands above it or in itself; `__all__` lists what
-the file defines; nothing is imported by star. The built-in `sum`, which rounds floats otherwise
-from Python 3.12 on, adds integers and says so on its line, `# integers`, or is begun with what is
-exact, such as `Decimal(0)`: floats are added by `math.fsum`. Of the workspace: only dydx_conn
-defines, and only bot names, what holds a key or sends an order; no files of bot or of the
-stand-in venue import one another in a circle.
+Of a layer's one file: a section uses only what stands above it or in itself, is named in the
+docstring, and is of at most 350 lines; `__all__` lists what the file defines, under its section's
+title, and what more than tests reach; nothing is imported by star. The built-in `sum`, which
+rounds floats otherwise from Python 3.12 on, adds integers and says so on its line, `# integers`, or
+is begun with what is exact, such as `Decimal(0)`: floats are added by `math.fsum`. Of the
+workspace: no class is of more than 300 lines, no function of more than 60; only dydx_conn defines,
+and only bot names, what holds a key or sends an order; no files of bot or of the stand-in venue
+import one another in a circle.
 
 Exit code 1 if anything was found, else 0.
 """
@@ -16,7 +18,10 @@ import ast
 import graphlib
 import re
 import sys
+from bisect import bisect
 from collections.abc import Iterator, Mapping
+from functools import cache, lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,6 +29,10 @@ ROOT = Path(__file__).resolve().parent.parent
 # What can hold a key or send an order.
 EDGES = frozenset(["Keys", "Trader"])
 SECTION = re.compile(r"^# === (.+) ===$", re.MULTILINE)
+MOST_OF_SECTION, MOST_OF_CLASS, MOST_OF_FUNCTION = 350, 300, 60
+# Tables that are written as calls: migrations are never changed once they are out.
+TABLES = "migrations/versions"
+SOURCES = ("packages/*/src/**/*.py", "apps/bot/src/**/*.py", "tools/*.py", "tools/venue/*.py")
 
 Definitions = Mapping[str, ast.stmt]
 
@@ -31,19 +40,21 @@ Definitions = Mapping[str, ast.stmt]
 def main() -> int:
     """Print every violation; return the exit code."""
     found = list(violations(ROOT))
-    print("\n".join(found) or "every section looks up, and no files form a circle")
+    print(
+        "\n".join(found)
+        or "every section looks up, nothing is too long, and no files form a circle"
+    )
     return 1 if found else 0
 
 
 def violations(root: Path) -> Iterator[str]:
     """Yield what is wrong in a workspace, a sentence each."""
-    layers = {path.parent.name: path for path in sorted(root.glob("packages/*/src/*/__init__.py"))}
-    for name, path in layers.items():
-        text = path.read_text()
-        for problem in [*looks_down(text), *publishes(text), *sums(text)]:
+    for path in sorted(root.glob("packages/*/src/*/__init__.py")):
+        for problem in of_layer(root, path):
             yield f"{path.relative_to(root)}:{problem}"
-        if name != "dydx_conn":
-            for problem in names_edges(text):
+    for path in sorted(path for glob in SOURCES for path in root.glob(glob)):
+        if TABLES not in path.as_posix():
+            for problem in too_long(path.read_text()):
                 yield f"{path.relative_to(root)}:{problem}"
     for directory in ("apps/bot/src/bot", "tools/venue"):
         paths = (root / directory).rglob("*.py")
@@ -52,25 +63,48 @@ def violations(root: Path) -> Iterator[str]:
             yield f"{directory}: expected no circle of imports, got {' -> '.join(found)}"
 
 
+def of_layer(root: Path, path: Path) -> Iterator[str]:
+    """Yield what is wrong in the one file of a layer."""
+    text = path.read_text()
+    for check in (looks_down, publishes, grouped, unmapped, long_sections, sums):
+        yield from check(text)
+    others = [other for glob in SOURCES for other in root.glob(glob) if other != path]
+    others += root.glob("packages/*/README.md")
+    yield from unreached(text, frozenset().union(*map(words, others)))
+    if path.parent.name != "dydx_conn":
+        yield from names_edges(text)
+
+
+@cache
+def words(path: Path) -> frozenset[str]:
+    """Return every word of a file."""
+    return frozenset(re.findall(r"\w+", path.read_text()))
+
+
+# Each file is looked at in many ways.
+parse = lru_cache(maxsize=8)(ast.parse)
+
+
 # === A layer's file ===
 
 
 def looks_down(text: str) -> Iterator[str]:
     """Yield each use, in one section, of what a section below it defines."""
-    starts = [text.count("\n", 0, mark.start()) + 1 for mark in SECTION.finditer(text)]
-    titles = ["the head", *SECTION.findall(text)]
-    tree = ast.parse(text)
-
-    def section(line: int) -> int:
-        return sum(start <= line for start in starts)
-
-    defined = {name: section(node.lineno) for name, node in definitions(tree).items()}
-    for statement in tree.body:
-        own = section(statement.lineno)
-        for name, line in uses(statement):
+    starts, titles = sections(text)
+    tree = parse(text)
+    defined = {name: bisect(starts, node.lineno) for name, node in definitions(tree).items()}
+    for statement, used in reads(text):
+        own = bisect(starts, statement.lineno)
+        for name, line in used:
             if defined.get(name, 0) > own:
                 here, below = titles[own], titles[defined[name]]
                 yield f"{line}: {here} uses {name}, which stands below it in {below}"
+
+
+def sections(text: str) -> tuple[list[int], list[str]]:
+    """Return the lines on which sections begin, and their titles behind that of what is above."""
+    starts = [text.count("\n", 0, mark.start()) + 1 for mark in SECTION.finditer(text)]
+    return starts, ["the head", *SECTION.findall(text)]
 
 
 def definitions(tree: ast.Module) -> Definitions:
@@ -91,6 +125,12 @@ def definitions(tree: ast.Module) -> Definitions:
     return found
 
 
+@lru_cache(maxsize=1)
+def reads(text: str) -> list[tuple[ast.stmt, list[tuple[str, int]]]]:
+    """Return each statement of a module with the names that it reads, and where."""
+    return [(statement, [*uses(statement)]) for statement in parse(text).body]
+
+
 def uses(node: ast.AST, local: frozenset[str] = frozenset()) -> Iterator[tuple[str, int]]:
     """Yield the module's names that a statement reads, and where; not a function's own."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
@@ -109,7 +149,7 @@ def uses(node: ast.AST, local: frozenset[str] = frozenset()) -> Iterator[tuple[s
 
 def publishes(text: str) -> Iterator[str]:
     """Yield what a layer's `__all__` lists twice or does not define, and each star import."""
-    tree = ast.parse(text)
+    tree = parse(text)
     defined = definitions(tree)
     for node in tree.body:
         if isinstance(node, ast.ImportFrom) and any(name.name == "*" for name in node.names):
@@ -122,9 +162,67 @@ def publishes(text: str) -> Iterator[str]:
         yield f"1: expected each name once in __all__, got {name} twice"
 
 
+def grouped(text: str) -> Iterator[str]:
+    """Yield each name that `__all__` lists under another title than that of its section."""
+    starts, titles = sections(text)
+    defined = definitions(parse(text))
+    published, title = defined["__all__"], titles[0]
+    for line in range(published.lineno, (published.end_lineno or 0) + 1):
+        words = text.split("\n")[line - 1].strip()
+        if words.startswith("# "):
+            title = words[2:]
+        for name in re.findall(r'"(\w+)"', words) if title != titles[0] else ():
+            own = titles[bisect(starts, defined[name].lineno)] if name in defined else title
+            if own != title:
+                yield f"{line}: expected {name} under {own} in __all__, got {title}"
+
+
+def unmapped(text: str) -> Iterator[str]:
+    """Yield each section that the docstring does not name."""
+    drawn = " ".join((ast.get_docstring(parse(text)) or "").split())
+    for title in sections(text)[1][1:]:
+        if not re.search(rf"(?<!\w){re.escape(title)}(?!\w)", drawn):
+            yield f"1: expected the docstring to name the section {title}"
+
+
+def long_sections(text: str) -> Iterator[str]:
+    """Yield each section that is longer than its bound."""
+    starts, titles = sections(text)
+    bounds = pairwise([*starts, text.count("\n") + 1])
+    for title, (start, end) in zip(titles[1:], bounds, strict=True):
+        if end - start > MOST_OF_SECTION:
+            yield _longer(start, title, MOST_OF_SECTION, end - start)
+
+
+def too_long(text: str) -> Iterator[str]:
+    """Yield each class and function that is longer than its bound."""
+    for node in ast.walk(parse(text)):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            most = MOST_OF_CLASS if isinstance(node, ast.ClassDef) else MOST_OF_FUNCTION
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            if lines > most:
+                yield _longer(node.lineno, node.name, most, lines)
+
+
+def _longer(line: int, what: str, most: int, lines: int) -> str:
+    return f"{line}: expected {what} to be of at most {most} lines, got {lines}"
+
+
+def unreached(text: str, elsewhere: frozenset[str]) -> Iterator[str]:
+    """Yield each published name that nothing reads: neither the file itself nor `elsewhere`."""
+    tree = parse(text)
+    defined = definitions(tree)
+    # What a definition reads of itself reaches it for nobody.
+    own = ({name for name, _ in used} - {getattr(node, "name", "")} for node, used in reads(text))
+    read = elsewhere.union(*own)
+    for name in ast.literal_eval(defined["__all__"].value):  # type: ignore[attr-defined]
+        if name in defined and name not in read:
+            yield f"{defined[name].lineno}: expected a layer, bot or README to reach {name}"
+
+
 def sums(text: str) -> Iterator[str]:
     """Yield each use of the built-in `sum` that does not say that it adds no floats."""
-    lines, tree = text.split("\n"), ast.parse(text)
+    lines, tree = text.split("\n"), parse(text)
     # What is begun with a Decimal, a Fraction or a Counter is of that kind.
     begun = {
         id(node.func)
@@ -141,7 +239,7 @@ def sums(text: str) -> Iterator[str]:
 
 def names_edges(text: str) -> Iterator[str]:
     """Yield each place that names what can hold a key or send an order."""
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parse(text)):
         match node:
             case ast.Name(id=name) | ast.Attribute(attr=name) | ast.alias(name=name):
                 if name in EDGES:
@@ -160,7 +258,7 @@ def _dotted(path: Path, directory: Path) -> str:
 def imports(text: str, names: Mapping[str, str]) -> set[str]:
     """Return which files of a folder, by their dotted names, a file imports anywhere in it."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parse(text)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

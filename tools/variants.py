@@ -19,7 +19,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from bot.checks.fidelity import Past
+from bot.backtest.fidelity import Past
 from bot.config.paper import FeeSettings, LatencySettings, PaperSettings
 from bot.config.profiles import PROFILES
 from bot.report.report import report_of

@@ -6,13 +6,12 @@ import json
 import os
 import queue
 import re
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from dydx_v4_client.node.builder import TxOptions
 from dydx_v4_client.node.client import NodeClient
 from dydx_v4_client.node.market import Market
 from dydx_v4_client.wallet import Wallet
+from servers import VenueProcess, venue_process
 from v4_proto.cosmos.tx.v1beta1.tx_pb2 import Tx
 from v4_proto.dydxprotocol.clob.order_pb2 import Order
 from v4_proto.dydxprotocol.clob.tx_pb2 import OrderBatch
@@ -50,76 +50,31 @@ ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 # === A venue ===
 
 
-@dataclass
-class Running:
-    """A venue in a process of its own, and where it listens."""
-
-    process: "subprocess.Popen[str]"
-    printed: list[str] = field(default_factory=list)
-
-    def find(self, pattern: str) -> str:
-        found = re.search(pattern, "\n".join(self.printed))
-        assert found, self.printed
-        return found.group(1)
-
-    @property
-    def rest(self) -> str:
-        return self.find(r"REST\s+(\S+)")
-
-    @property
-    def ws(self) -> str:
-        return self.find(r"WebSocket\s+(\S+/v4/ws)")
-
-    @property
-    def resident(self) -> str:
-        return self.find(r"(dydx1\w+)/0  quoter")
-
-    @property
-    def network(self) -> Any:
-        node = self.find(r"node gRPC\s+(\S+)")
-        config = LOCAL.node
-        make = lambda channel: type(config)(  # noqa: E731
-            config.chain_id, config.chaintoken_denom, config.usdc_denom, channel
-        )
-        return make_insecure(make, rest_indexer=self.rest, websocket_indexer=self.ws, node_url=node)
+def resident(venue: VenueProcess) -> str:
+    """Return who quotes all markets."""
+    return venue.find(r"(dydx1\w+)/0  quoter")
 
 
-def start(*options: str) -> Running:
-    """Start a venue on free ports and wait until it has printed where it is."""
-    ports = ["--port", "0", "--ws-port", "0", "--grpc-port", "0"]
-    process = subprocess.Popen(
-        [sys.executable, str(VENUE), *ports, *options], stdout=subprocess.PIPE, text=True
+def network(venue: VenueProcess) -> Any:
+    """Return a venue as the official node client takes one."""
+    config = LOCAL.node
+    make = lambda channel: type(config)(  # noqa: E731
+        config.chain_id, config.chaintoken_denom, config.usdc_denom, channel
     )
-    running = Running(process)
-    assert process.stdout is not None
-    for line in process.stdout:
-        running.printed.append(line.rstrip())
-        if line.startswith("Ctrl-C"):
-            break
-    return running
-
-
-def stop(running: Running) -> int:
-    """End a venue as a service manager would; return its exit code."""
-    running.process.send_signal(signal.SIGTERM)
-    code = running.process.wait(PATIENCE_S)
-    assert running.process.stdout is not None
-    running.process.stdout.close()
-    return code
+    urls = {"rest_indexer": venue.rest, "websocket_indexer": venue.ws, "node_url": venue.node}
+    return make_insecure(make, **urls)
 
 
 @pytest.fixture(scope="module")
-def venue() -> Iterator[Running]:
+def venue() -> Iterator[VenueProcess]:
     """Run one venue for all tests of this file, some blocks old.
 
     A short-term order lives for twenty blocks: a busy machine needs seconds between two requests.
     """
-    running = start("--speed", "5", "--count", "3", "--seed", "5", *HABITS)
-    try:
+    options = ("--speed", "5", "--count", "3", "--seed", "5", *HABITS)
+    with venue_process(*options, patience_s=PATIENCE_S) as running:
         wait_for_block(running, 41_000_025)
         yield running
-    finally:
-        stop(running)
 
 
 class Listener:
@@ -171,7 +126,7 @@ class Listener:
         raise AssertionError(f"waited {seconds} s, received {[m['type'] for m in received]}")
 
 
-def get(venue: Running, path: str, **params: Any) -> httpx.Response:
+def get(venue: VenueProcess, path: str, **params: Any) -> httpx.Response:
     """Query the indexer without the official client, to see status and headers."""
     return httpx.get(f"{venue.rest}/v4/{path}", params=params)
 
@@ -179,13 +134,13 @@ def get(venue: Running, path: str, **params: Any) -> httpx.Response:
 # === REST ===
 
 
-def test_it_prints_plainly_that_it_is_a_stand_in(venue: Running) -> None:
+def test_it_prints_plainly_that_it_is_a_stand_in(venue: VenueProcess) -> None:
     """The first line leaves no doubt, and every address it prints is on the loopback."""
-    assert "not dYdX" in venue.printed[0]
-    assert all("127.0.0.1" in line for line in venue.printed if "://" in line)
+    assert "not dYdX" in venue.printed.splitlines()[0]
+    assert all("127.0.0.1" in line for line in venue.printed.splitlines() if "://" in line)
 
 
-def test_the_official_indexer_client_reads_every_market_endpoint(venue: Running) -> None:
+def test_the_official_indexer_client_reads_every_market_endpoint(venue: VenueProcess) -> None:
     """Shapes as documented, through `IndexerClient`."""
 
     async def read() -> tuple[Any, ...]:
@@ -219,14 +174,14 @@ def test_the_official_indexer_client_reads_every_market_endpoint(venue: Running)
     assert int(height["height"]) > 41_000_000
 
 
-def test_the_official_indexer_client_reads_every_account_endpoint(venue: Running) -> None:
+def test_the_official_indexer_client_reads_every_account_endpoint(venue: VenueProcess) -> None:
     """A resident's account, orders, fills, positions, transfers and worth."""
 
     async def read() -> tuple[Any, ...]:
         account = IndexerClient(venue.rest).account
-        who = (venue.resident, 0)
+        who = (resident(venue), 0)
         return (
-            await account.get_subaccounts(venue.resident),
+            await account.get_subaccounts(resident(venue)),
             await account.get_subaccount(*who),
             await account.get_parent_subaccount(*who),
             await seen(
@@ -247,7 +202,7 @@ def test_the_official_indexer_client_reads_every_account_endpoint(venue: Running
 
     many, one, parent, orders, fills, positions, assets, transfers, pnl, _ = asyncio.run(read())
 
-    assert many["subaccounts"][0]["address"] == venue.resident
+    assert many["subaccounts"][0]["address"] == resident(venue)
     assert one["subaccount"]["assetPositions"]["USDC"]["symbol"] == "USDC"
     assert parent["subaccount"]["childSubaccounts"][0]["subaccountNumber"] == 0
     assert isinstance(orders, list)
@@ -271,7 +226,7 @@ async def seen(query: Callable[[], Awaitable[Any]], enough: Callable[[Any], bool
     raise AssertionError("no replica answered as expected")
 
 
-def wait_for_block(venue: Running, height: int) -> None:
+def wait_for_block(venue: VenueProcess, height: int) -> None:
     """Listen until the chain has come to a height."""
 
     def there(message: dict[str, Any]) -> bool:
@@ -304,7 +259,7 @@ def wait_for_block(venue: Running, height: int) -> None:
     ],
 )
 def test_what_is_wrong_is_answered_as_documented(
-    venue: Running, path: str, params: dict[str, Any], status: int, message: str
+    venue: VenueProcess, path: str, params: dict[str, Any], status: int, message: str
 ) -> None:
     """A status, and a list of errors with their message."""
     response = get(venue, path, **params)
@@ -312,7 +267,7 @@ def test_what_is_wrong_is_answered_as_documented(
     assert (response.status_code, message in response.json()["errors"][0]["msg"]) == (status, True)
 
 
-def test_pages_walk_through_all_rows(venue: Running) -> None:
+def test_pages_walk_through_all_rows(venue: VenueProcess) -> None:
     """`page` switches on offset paging and shows how much there is."""
     path = "trades/perpetualMarket/ETH-USD"
     # Old enough for every replica.
@@ -325,7 +280,7 @@ def test_pages_walk_through_all_rows(venue: Running) -> None:
     assert not {row["id"] for row in first["trades"]} & {row["id"] for row in second["trades"]}
 
 
-def test_too_many_requests_are_turned_away_with_a_wait_in_milliseconds(venue: Running) -> None:
+def test_too_many_requests_are_turned_away_with_a_wait_in_milliseconds(venue: VenueProcess) -> None:
     """A hundred a group in ten seconds; the headers count down, other groups are untouched."""
     url = f"{venue.rest}/v4/pnl?address=dydx1nobody&subaccountNumber=0"
 
@@ -348,7 +303,7 @@ def test_too_many_requests_are_turned_away_with_a_wait_in_milliseconds(venue: Ru
 # === WebSocket ===
 
 
-def test_the_official_socket_receives_every_channel(venue: Running) -> None:
+def test_the_official_socket_receives_every_channel(venue: VenueProcess) -> None:
     """connected, then snapshots, then data of each channel, under one message counter."""
 
     def subscribe(ws: IndexerSocket) -> None:
@@ -357,7 +312,7 @@ def test_the_official_socket_receives_every_channel(venue: Running) -> None:
         ws.order_book.subscribe("ETH-USD", batched=False)
         ws.trades.subscribe("ETH-USD")
         ws.candles.subscribe("ETH-USD", CandlesResolution.ONE_MINUTE)
-        ws.subaccounts.subscribe(venue.resident, 0)
+        ws.subaccounts.subscribe(resident(venue), 0)
         ws.send(json.dumps({"type": "subscribe", "channel": "v4_block_height"}))
 
     missing = {"v4_markets", "v4_orderbook", "v4_trades", "v4_candles", "v4_subaccounts"}
@@ -391,14 +346,16 @@ def test_the_official_socket_receives_every_channel(venue: Running) -> None:
     }
 
 
-def test_the_socket_is_also_where_the_official_local_configuration_looks(venue: Running) -> None:
+def test_the_socket_is_also_where_the_official_local_configuration_looks(
+    venue: VenueProcess,
+) -> None:
     """LOCAL names no path: the root serves the same."""
     root = venue.find(r"WebSocket\s+(\S+:\d+)\n")
     with Listener(root, lambda ws: None) as listener:
         assert listener.until(lambda message: True)[0]["type"] == "connected"
 
 
-def test_a_ping_in_json_is_not_answered(venue: Running) -> None:
+def test_a_ping_in_json_is_not_answered(venue: VenueProcess) -> None:
     """The next thing received is the answer to what came after the ping."""
 
     def send(ws: IndexerSocket) -> None:
@@ -411,7 +368,7 @@ def test_a_ping_in_json_is_not_answered(venue: Running) -> None:
     assert [message["type"] for message in received] == ["connected", "unsubscribed"]
 
 
-def test_invalid_messages_close_the_connection_with_1008(venue: Running) -> None:
+def test_invalid_messages_close_the_connection_with_1008(venue: VenueProcess) -> None:
     """Two a second are answered with errors; the third is one too many."""
 
     def send(ws: IndexerSocket) -> None:
@@ -432,14 +389,14 @@ def test_invalid_messages_close_the_connection_with_1008(venue: Running) -> None
 
 def test_a_venue_ends_cleanly_on_sigterm_with_clients_connected() -> None:
     """Exit code 0, promptly, and the last word on the terminal."""
-    running = start("--count", "1")
-    with Listener(running.ws, lambda ws: ws.markets.subscribe()) as listener:
+    with (
+        venue_process("--count", "1") as running,
+        Listener(running.ws, lambda ws: ws.markets.subscribe()) as listener,
+    ):
         listener.until(lambda message: message["type"] == "subscribed")
-        running.process.send_signal(signal.SIGTERM)
-        code = running.process.wait(PATIENCE_S)
+        code = running.stop(PATIENCE_S)
         assert running.process.stdout is not None
         rest = running.process.stdout.read()
-        running.process.stdout.close()
 
     assert (code, rest) == (0, "venue: closed\n")
 
@@ -483,7 +440,7 @@ def test_the_name_that_count_had_is_taken_and_not_shown() -> None:
 class Trader:
     """A funded key of this test's own, at the official client's node."""
 
-    venue: Running
+    venue: VenueProcess
     node: NodeClient
     wallet: Wallet
 
@@ -512,19 +469,19 @@ class Trader:
         return order, await self.node.place_order(self.wallet, order)
 
 
-async def trader(venue: Running, seed: bytes, usdc: float = 10_000) -> Trader:
+async def trader(venue: VenueProcess, seed: bytes, usdc: float = 10_000) -> Trader:
     """Make a key out of `seed`, let the faucet fund it, and connect."""
     key = KeyPair(PrivateKey(seed * 32))
     wallet = Wallet(key, 0, 0)
     await FaucetClient(venue.rest).fill(wallet.address, 0, usdc)
-    node = await NodeClient.connect(venue.network.node)
+    node = await NodeClient.connect(network(venue).node)
     account = await node.get_account(wallet.address)
     wallet.account_number, wallet.sequence = account.account_number, account.sequence
     return Trader(venue, node, wallet)
 
 
 def test_the_official_client_places_an_order_that_fills_and_sees_it_everywhere(
-    venue: Running,
+    venue: VenueProcess,
 ) -> None:
     """NodeClient places, IndexerSocket receives, IndexerClient reads: one and the same fill."""
     ours = asyncio.run(trader(venue, b"\x01"))
@@ -569,7 +526,7 @@ def test_the_official_client_places_an_order_that_fills_and_sees_it_everywhere(
     assert on_chain.perpetual_positions[0].quantums == b"\x02" + order.quantums.to_bytes(4, "big")
 
 
-def test_a_tampered_transaction_is_refused(venue: Running) -> None:
+def test_a_tampered_transaction_is_refused(venue: VenueProcess) -> None:
     """Neither another signature nor another body passes for the signed one: sdk 4."""
 
     async def tamper() -> list[Any]:
@@ -598,13 +555,13 @@ def _place(order: Order) -> Any:
     return place_order(order)
 
 
-def test_nobody_trades_for_somebody_else(venue: Running) -> None:
+def test_nobody_trades_for_somebody_else(venue: VenueProcess) -> None:
     """A good signature of the wrong key is no signature: sdk 8."""
 
     async def impersonate() -> Any:
         ours = await trader(venue, b"\x03")
         order, _ = await ours.order("BTC-USD", 1)
-        order.order_id.subaccount_id.owner = venue.resident
+        order.order_id.subaccount_id.owner = resident(venue)
         return await ours.node.place_order(ours.wallet, order)
 
     answer = asyncio.run(impersonate()).tx_response
@@ -612,7 +569,7 @@ def test_nobody_trades_for_somebody_else(venue: Running) -> None:
     assert (answer.codespace, answer.code) == ("sdk", 8)
 
 
-def test_a_wrong_chain_or_account_number_spoils_the_signature(venue: Running) -> None:
+def test_a_wrong_chain_or_account_number_spoils_the_signature(venue: VenueProcess) -> None:
     """Both are part of what is signed."""
 
     async def mistake() -> list[Any]:
@@ -644,7 +601,7 @@ def test_a_wrong_chain_or_account_number_spoils_the_signature(venue: Running) ->
     ],
 )
 def test_the_chain_refuses_by_codespace_and_code(
-    venue: Running, changed: dict[str, Any], codespace: str, code: int
+    venue: VenueProcess, changed: dict[str, Any], codespace: str, code: int
 ) -> None:
     """Each bad order has its own number."""
 
@@ -658,7 +615,7 @@ def test_the_chain_refuses_by_codespace_and_code(
     assert (answer.codespace, answer.code) == (codespace, code)
 
 
-def test_the_same_transaction_is_taken_once(venue: Running) -> None:
+def test_the_same_transaction_is_taken_once(venue: VenueProcess) -> None:
     """The second time it is already in the cache: sdk 19."""
 
     async def twice() -> list[int]:
@@ -671,7 +628,7 @@ def test_the_same_transaction_is_taken_once(venue: Running) -> None:
     assert asyncio.run(twice()) == [0, 19]
 
 
-def test_a_resting_order_is_seen_and_cancelled(venue: Running) -> None:
+def test_a_resting_order_is_seen_and_cancelled(venue: VenueProcess) -> None:
     """A bid far below rests, shows in the book, and goes with its cancel."""
 
     async def rest_and_cancel() -> tuple[Any, ...]:
@@ -700,7 +657,7 @@ def test_a_resting_order_is_seen_and_cancelled(venue: Running) -> None:
     assert after[0]["status"] in CANCELLED
 
 
-def test_a_batch_of_cancels_goes_with_one_message(venue: Running) -> None:
+def test_a_batch_of_cancels_goes_with_one_message(venue: VenueProcess) -> None:
     """Two orders, one cancel; a repeated client id is refused: clob 45."""
 
     async def batch() -> tuple[Any, ...]:
@@ -731,7 +688,7 @@ def test_a_batch_of_cancels_goes_with_one_message(venue: Running) -> None:
     assert {order["status"] for order in orders} <= CANCELLED
 
 
-def test_long_term_orders_use_the_sequence_and_rest_after_their_block(venue: Running) -> None:
+def test_long_term_orders_use_the_sequence_and_rest_after_their_block(venue: VenueProcess) -> None:
     """The sequence counts what is taken; a second order of the same id is not: clob 3005."""
 
     async def place() -> tuple[Any, ...]:
@@ -762,7 +719,7 @@ def test_long_term_orders_use_the_sequence_and_rest_after_their_block(venue: Run
     assert wrong == ("sdk", 32)
 
 
-def test_money_moves_between_wallet_and_subaccounts_for_a_fee(venue: Running) -> None:
+def test_money_moves_between_wallet_and_subaccounts_for_a_fee(venue: VenueProcess) -> None:
     """Deposit, transfer and withdrawal are simulated, paid for and done; the free fee is not enough."""
 
     async def move() -> tuple[Any, ...]:
@@ -793,7 +750,7 @@ def test_money_moves_between_wallet_and_subaccounts_for_a_fee(venue: Running) ->
     assert len(found["subaccounts"]) == 2
 
 
-def test_the_node_answers_what_the_official_client_queries(venue: Running) -> None:
+def test_the_node_answers_what_the_official_client_queries(venue: VenueProcess) -> None:
     """Blocks, balances, tiers, pairs, prices and perpetuals."""
 
     async def query_all() -> tuple[Any, ...]:
@@ -834,12 +791,12 @@ def test_the_node_answers_what_the_official_client_queries(venue: Running) -> No
     assert rest[0].perpetual.params.ticker == "BTC-USD"
 
 
-def test_an_address_nobody_funded_has_no_account(venue: Running) -> None:
+def test_an_address_nobody_funded_has_no_account(venue: VenueProcess) -> None:
     """NOT_FOUND at the node, and an empty snapshot that waits for money on the socket."""
     stranger = Wallet(KeyPair(PrivateKey(b"\x7f" * 32)), 0, 0).address
 
     async def query_all() -> None:
-        node = await NodeClient.connect(venue.network.node)
+        node = await NodeClient.connect(network(venue).node)
         await node.get_account(stranger)
 
     with pytest.raises(Exception, match="NOT_FOUND"):

@@ -15,7 +15,7 @@ import pytest
 from cryptography import x509
 from exchange import Exchange, VenueSettings
 from market import Level
-from soak import VenueProcess, a_venue
+from servers import VenueProcess, venue_process
 from tls import TRUST, issue
 
 # The official clients as they come, but for the socket's sslopt: its own is CERT_NONE.
@@ -63,8 +63,7 @@ print(json.dumps(outcome))
 def speak(venue: VenueProcess, trust: dict[str, str]) -> dict[str, object]:
     """Let the official clients speak to a venue, in a process that trusts what it is given."""
     environment = {k: v for k, v in os.environ.items() if k not in TRUST} | trust
-    node = venue.find(r"node gRPC\s+(\S+)")
-    command = [sys.executable, "-c", CLIENTS, venue.rest, venue.ws, node]
+    command = [sys.executable, "-c", CLIENTS, venue.rest, venue.ws, venue.node]
     done = subprocess.run(
         command, env=environment, check=False, capture_output=True, text=True, timeout=60
     )
@@ -76,7 +75,7 @@ def speak(venue: VenueProcess, trust: dict[str, str]) -> dict[str, object]:
 @pytest.fixture(scope="module")
 def venue() -> Iterator[VenueProcess]:
     """Run a venue over TLS."""
-    with a_venue() as running:
+    with venue_process("--tls") as running:
         yield running
         assert running.stop() == 0
         assert not Path(running.authority).exists()
@@ -101,7 +100,7 @@ def test_who_was_given_nothing_refuses_the_venue(venue: VenueProcess) -> None:
 
 def test_an_expired_certificate_is_refused_by_its_name() -> None:
     """Trusting the authority does not help a certificate that was valid until yesterday."""
-    with a_venue("--tls", "expired") as venue:
+    with venue_process("--tls", "expired") as venue:
         outcome = speak(venue, dict.fromkeys(TRUST, venue.authority))
 
     assert "certificate has expired" in str(outcome["socket"])

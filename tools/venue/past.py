@@ -1,7 +1,8 @@
 """Days before the start: trades, candles, funding hours and blocks that lead to the live market.
 
     Past         what all markets share: the story, the blocks, the common factor, an hour each
-    PastMarket   one market's hours: a fair price, trades around it, and the candles they make
+    FairPrice    one market's price through each hour
+    PastMarket   one market's hours: trades around its fair price, and the candles they make
 
 Nothing is walked through from the beginning: an hour of a market is made of the seed and its
 number when somebody asks for it, and is then the same whoever asks, and after a restart. What ties
@@ -277,6 +278,65 @@ def _among(candles: list[TapeCandle], start: int, end: int) -> list[TapeCandle]:
     return candles[first:last]
 
 
+# === Fair price ===
+
+
+class FairPrice:
+    """What one market is worth at any time: the common factor, and a path of its own beside it."""
+
+    def __init__(self, past: Past, listing: Listing) -> None:
+        self._past, self._listing, self._idio = past, listing, habits_of(listing).idio
+        market = listing.market
+        # Subticks of a price of one USDC.
+        self.scale = 10.0 ** (market.atomic_resolution - market.quantum_conversion_exponent + 6)
+        self.path = lru_cache(maxsize=8)(self._path)
+        self._logs = self._logs_back()
+
+    def price(self, hour: int) -> float:
+        """Return the price at the beginning of an hour."""
+        return self._listing.price * math.exp(self._logs[self._past.end - hour])
+
+    def mid(self, path: Sequence[float], ms: int) -> int:
+        """Return the price on an hour's path, so many ms after its beginning, in subticks."""
+        return int(math.exp(along(path, ms)) * self.scale)
+
+    def _path(self, hour: int) -> tuple[list[float], list[float]]:
+        """Return the log of the price in an hour's steps, and how lively each minute is."""
+        path, lively = self._path_from_zero(hour)
+        level = math.log(self.price(hour))
+        return [at + level for at in path], lively
+
+    def _logs_back(self) -> list[float]:
+        """Return the log of the price at the beginning of each hour, from the newest back."""
+        past, beta = self._past, self._listing.beta
+        at_start = along(self._path_from_zero(past.end)[0], past.end_ms - past.end * HOUR_MS)
+        hours = range(past.end - 1, past.first - 1, -1)
+        returns = (beta * past.moved(hour) + self._moved(hour) for hour in hours)
+        return list(accumulate(returns, float.__sub__, initial=-at_start))
+
+    def _moved(self, hour: int) -> float:
+        past, ticker = self._past, self._listing.ticker
+        sigma = self._idio * math.sqrt(60) * past.volatility(hour, ticker)
+        return sigma * past.noise("alone", hour, ticker)
+
+    def _path_from_zero(self, hour: int) -> tuple[list[float], list[float]]:
+        past, beta, ticker = self._past, self._listing.beta, self._listing.ticker
+        chance = Random(f"{past.seed} path {ticker} {hour}")
+        common, turmoil = past.factor(hour)
+        own = _levels(chance, past.volatility(hour, ticker))
+        alone = _bridge(chance, self._idio / math.sqrt(_A_MINUTE), own, self._moved(hour))
+        path = [beta * ours + mine for ours, mine in zip(common, alone, strict=True)]
+        return path, [ours + mine for ours, mine in zip(turmoil, own, strict=True)]
+
+
+def along(path: Sequence[float], ms: int) -> float:
+    """Return where an hour's path is so many ms after its beginning."""
+    step, rest = divmod(ms, _STEP_S * 1000)
+    if not rest:
+        return path[step]
+    return path[step] + (path[step + 1] - path[step]) * rest / (_STEP_S * 1000)
+
+
 # === One market ===
 
 
@@ -343,60 +403,11 @@ class PastMarket:
         if late and faults:
             self.first = max(self.first, past.end - faults.listed_days * 24)
         self.listed_late = self.first > past.first
-        self._scale = 10.0 ** (
-            self._market.atomic_resolution - self._market.quantum_conversion_exponent + 6
-        )
+        self.fair = FairPrice(past, listing)
         self.hour: Callable[[int], _Hour] = lru_cache(maxsize=1024)(self._hour)
         self.minutes: Callable[[int], list[TapeCandle]] = lru_cache(maxsize=1024)(self._minutes)
-        self._path = lru_cache(maxsize=8)(self._walked)
         self._seam = lru_cache(maxsize=8)(self.candle)
-        self._level: list[float] = self._levels_back()
-        self.close = self._close_before(past.end + 1) or int(listing.price * self._scale)
-
-    # --- the price ---
-
-    def price(self, hour: int) -> float:
-        """Return the fair price at the beginning of an hour."""
-        return self.listing.price * math.exp(self._level[self.past.end - hour])
-
-    def _moved(self, hour: int) -> float:
-        past = self.past
-        sigma = self._habits.idio * math.sqrt(60) * past.volatility(hour, self._whose)
-        return sigma * past.noise("alone", hour, self._whose)
-
-    def _levels_back(self) -> list[float]:
-        """Return the log of the price at the beginning of each hour, from the newest back."""
-        past, beta = self.past, self.listing.beta
-        at_start = self._at(self._path_from_zero(past.end)[0], past.end_ms - past.end * HOUR_MS)
-        hours = range(past.end - 1, past.first - 1, -1)
-        returns = (beta * past.moved(hour) + self._moved(hour) for hour in hours)
-        return list(accumulate(returns, float.__sub__, initial=-at_start))
-
-    def _path_from_zero(self, hour: int) -> tuple[list[float], list[float]]:
-        """Return an hour's log price in steps, from 0, and how lively each minute is."""
-        past, beta = self.past, self.listing.beta
-        chance = Random(f"{past.seed} path {self._whose} {hour}")
-        common, turmoil = past.factor(hour)
-        own = _levels(chance, past.volatility(hour, self._whose))
-        sigma = self._habits.idio / math.sqrt(_A_MINUTE)
-        alone = _bridge(chance, sigma, own, self._moved(hour))
-        path = [beta * ours + mine for ours, mine in zip(common, alone, strict=True)]
-        return path, [ours + mine for ours, mine in zip(turmoil, own, strict=True)]
-
-    def _walked(self, hour: int) -> tuple[list[float], list[float]]:
-        path, lively = self._path_from_zero(hour)
-        level = math.log(self.price(hour))
-        return [at + level for at in path], lively
-
-    @staticmethod
-    def _at(path: Sequence[float], ms: int) -> float:
-        step, rest = divmod(ms, _STEP_S * 1000)
-        if not rest:
-            return path[step]
-        return path[step] + (path[step + 1] - path[step]) * rest / (_STEP_S * 1000)
-
-    def _mid(self, path: Sequence[float], ms: int) -> int:
-        return int(math.exp(self._at(path, ms)) * self._scale)
+        self.close = self._close_before(past.end + 1) or int(listing.price * self.fair.scale)
 
     # --- trades ---
 
@@ -481,7 +492,7 @@ class PastMarket:
         count, blocks = self._drawn(hour), self.past.blocks(hour)
         begin = hour * HOUR_MS
         if count:
-            path, lively = self._path(hour)
+            path, lively = self.fair.path(hour)
             chance = Random(f"{self.past.seed} trades {self._whose} {hour}")
             for when, joins in self._times(chance, lively, count):
                 block = bisect_left(blocks, begin + when)
@@ -516,7 +527,7 @@ class PastMarket:
         """Add one trade around the fair price: its side, how far from it, and how much."""
         block, ms, joins = moment
         mood, draw = self.past.mood(hour), chance.random
-        log = self._at(path, ms)
+        log = along(path, ms)
         same = bool(made.block) and made.block[-1] == block
         if joins and same:
             kind = made.kind[-1]
@@ -529,7 +540,7 @@ class PastMarket:
         half = self.listing.spread_bps * mood.spread * 0.5e-4 * (0.85 + 0.8 * draw() ** 3)
         sign = -1 if kind else 1
         tick, step_size = self._market.subticks_per_tick, self._market.step_base_quantums
-        ticks = sign * math.ceil(sign * math.exp(log + sign * half) * self._scale / tick)
+        ticks = sign * math.ceil(sign * math.exp(log + sign * half) * self.fair.scale / tick)
         ticks += sign * (joins and same and draw() < 0.5)
         usd = self._habits.mean_usd * math.exp(chance.gauss(-0.98, 1.4))
         base = usd * math.exp(-log) * 10.0**-self._market.atomic_resolution
@@ -554,12 +565,12 @@ class PastMarket:
             traded = n < len(made) and made.block[n] < after
             if close is None and not traded:
                 continue
-            path = path or self._path(hour)[0]
+            path = path or self.fair.path(hour)[0]
             mids = (min(start, end_ms), min(start + MINUTE_MS, end_ms))
             at = made.subticks[n] if close is None else close
             candle = TapeCandle(
                 start // 1000, at, at, at, at, 0, 0, 0, self.interest(start),
-                *(self._mid(path, ms - begin) for ms in mids),
+                *(self.fair.mid(path, ms - begin) for ms in mids),
             )  # fmt: skip
             while n < len(made) and made.block[n] < after:
                 candle.add(made.subticks[n], made.quantums[n])
@@ -627,7 +638,7 @@ class PastMarket:
         for start in range(before, self.first * 3600, -seconds):
             hour = start // 3600
             if hour <= self.past.end:
-                yield max(int(self.price(hour) * self._scale / tick), 1) * tick
+                yield max(int(self.fair.price(hour) * self.fair.scale / tick), 1) * tick
 
     def seam(self, seconds: int) -> TapeCandle | None:
         """Return what came before the start of the candle that it lies in; None if nothing did."""
@@ -655,4 +666,4 @@ class PastMarket:
                 )
                 rate += mood.drift * 20_000.0 + mood.fall * 3_000.0
             height, time_ms = past.first_block(hour)
-            yield int(rate), height, time_ms, self.price(hour)
+            yield int(rate), height, time_ms, self.fair.price(hour)

@@ -388,7 +388,7 @@ class MarketTape:
         self._past = Random(f"{seed} past {listing.ticker}") if past is None else None
         day_before = listing.price * math.exp(chance.gauss(0.0, 0.02))
         if past is not None:
-            day_before = past.price(max(past.past.end - 24, past.past.first))
+            day_before = past.fair.price(max(past.past.end - 24, past.past.first))
         self._day = _Day(
             price=day_before,
             volume=listing.volume * chance.uniform(0.7, 1.3),

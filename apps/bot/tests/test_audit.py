@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from bot.__main__ import main
-from bot.checks import audit
-from bot.checks.audit_exits import COSTS
-from bot.checks.audit_orders import IN_FORCE
-from bot.checks.scenarios import Group, Outcome, Seen, above, carried_out, has, shown, where
+from bot.audit import command as audit
+from bot.audit.exits import COSTS
+from bot.audit.orders import IN_FORCE
+from bot.audit.scenarios import Group, Outcome, Seen, above, carried_out, has, shown, where
 
 pytestmark = pytest.mark.traced
 ROOT = Path(__file__).parents[3]
@@ -86,7 +86,7 @@ def test_a_layer_that_errs_fails_its_scenario(run: Run, monkeypatch: pytest.Monk
 
 def test_what_is_taken_for_valid_fails(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A check of orders that objects to nothing."""
-    monkeypatch.setattr("bot.checks.audit_orders.objection", lambda *_, **__: "")
+    monkeypatch.setattr("bot.audit.orders.objection", lambda *_, **__: "")
 
     code, out, _ = run("--json")
 
@@ -142,7 +142,7 @@ def test_it_is_written_as_markdown_and_as_html(run: Run) -> None:
     assert "12.50025 USDC" in text
     assert "12.50025 USDC" in page
     assert "src=" not in page
-    assert "http" not in page
+    assert "://" not in page
     assert Balanced.of(page) == []
 
 
@@ -155,8 +155,8 @@ def test_a_failure_stands_out_in_a_file(outcomes: list[Outcome]) -> None:
 
     page, text = audit.html_of([broken]), audit.markdown_of([broken])
 
-    assert '<details class="fail" open>' in page
-    assert "<script>" not in page
+    assert "<details open>" in page
+    assert '<li class="danger">&lt;script&gt;</li>' in page
     assert "**FAIL**" in text
     assert "a\\|b" in text
 

@@ -1,4 +1,4 @@
-"""What is printed after a run: seven lines, and a line more for each thing that went wrong."""
+"""What is printed after a run: six lines, and a line more for each thing that went wrong."""
 
 import json
 from pathlib import Path
@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 from bot.__main__ import main
-from bot.config.settings import load
+from bot.config.loaded import load
 from bot.report.brief import brief_lines, wrong_lines
 from bot.report.report import made_words, report_of
 from bot.run.composition import Bot, Options
 
-TITLES = ["equity", "profit", "drawdown", "positions", "costs", "fidelity", "run hash"]
+TITLES = ["equity", "profit", "drawdown", "positions", "costs", "run hash"]
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def report() -> dict[str, Any]:
     return report_of(Bot(Options()), name="nothing")
 
 
-def test_a_run_in_which_all_went_well_leaves_seven_lines(report: dict[str, Any]) -> None:
+def test_a_run_in_which_all_went_well_leaves_six_lines(report: dict[str, Any]) -> None:
     """Each within 80 columns, but for nothing."""
     lines = brief_lines(report)
 
@@ -72,9 +72,19 @@ def test_the_figures_are_those_of_the_account(report: dict[str, Any]) -> None:
         "drawdown     850.23 USDC, 8.48 % below the peak",
         "positions    4 left: A-USD +1, B-USD +1, C-USD +1 and 1 more",
         "costs        32.56 USDC: 33.06 fees, -1.50 funding, 1.00 insurance",
-        "fidelity     book, recorded books",
         "run hash     8d91",
     ]
+
+
+def test_a_run_without_recorded_books_has_a_line_on_what_its_orders_filled_on(
+    report: dict[str, Any],
+) -> None:
+    """Its profit is worth what the model of its books is worth."""
+    lines = brief_lines(report | {"fidelity": "candles", "optimism": 0.25})
+
+    assert lines[-2] == (
+        "fidelity     candles, books modelled from candles; the tape bears out 75 % of fills"
+    )
 
 
 def test_the_drawdown_of_an_account_that_goes_on_is_named_as_that_of_the_run(

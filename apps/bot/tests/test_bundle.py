@@ -16,11 +16,10 @@ import msgspec
 import pytest
 import zstandard
 from bot.__main__ import main
-from bot.checks import bundle as making
-from bot.checks.authored import code_of
-from bot.checks.findings import Finding
-from bot.checks.manifest import Machine, differences
-from bot.checks.parcel import (
+from bot.bundle import command as making
+from bot.bundle.authored import code_of
+from bot.bundle.manifest import Machine, differences
+from bot.bundle.parcel import (
     JOURNAL,
     LIMITS,
     MANIFEST,
@@ -30,9 +29,10 @@ from bot.checks.parcel import (
     packed,
     unpacked,
 )
-from bot.checks.recorded import source_of
-from bot.checks.trail import Row, first_difference
+from bot.bundle.recorded import source_of
+from bot.bundle.trail import Row, first_difference
 from bot.database.tables import engine_of, runs, upgrade, writing
+from bot.findings import Finding
 from dydx_conn import Frame, Recording, RecordingWriter, find_recording
 from dydx_strategy import StrategyError
 from leaks import as_input

@@ -9,8 +9,7 @@ from random import Random
 
 import pytest
 from bot.__main__ import main
-from bot.checks.calibrate import read_maps, sampled
-from bot.checks.calibration import (
+from bot.calibrate.calibration import (
     Observation,
     isotonic,
     measured,
@@ -18,6 +17,7 @@ from bot.checks.calibration import (
     reliability,
     signed_ranks,
 )
+from bot.calibrate.command import read_maps, sampled
 from dydx_conn import (
     Recording,
     RecordingWriter,

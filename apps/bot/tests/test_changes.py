@@ -4,6 +4,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from bot.config.changes import (
     brief_change_words,
@@ -14,10 +15,13 @@ from bot.config.changes import (
     require_live,
     text_of,
 )
-from bot.config.settings import PATHS, Loaded, Settings, load
+from bot.config.loaded import Loaded, load
+from bot.config.settings import PATHS, Settings
 from bot.live.reload import differences
 from bot.report.report import report_of
+from bot.report.status import status_lines, status_of
 from bot.run.composition import Bot, Options
+from bot.screen.line import Line
 from dydx_conn import NETWORKS, ConnError, Frame, Header, Recording, RecordingWriter
 from dydx_strategy import Allocation, Allocator, AllocatorSettings, PairsSettings, StrategyError
 from reactivex import from_iterable, operators
@@ -62,9 +66,35 @@ def test_what_is_wrong_with_any_of_it_changes_nothing_of_it(frames: list[Frame],
     (refused, note) = bot.journal.of_kind("act")
     assert (bot.options, bot.risk.policy) == (Options(), Options().policy)
     assert refused.value.type == "reload"
-    assert (note.value.link, note.value.type) == ("file", "note")
-    assert note.value.text.endswith(": nothing changes")
-    assert bot.shown.notice == note.value.text
+    assert (note.value.link, note.value.type) == ("file", "refuse")
+    assert note.value.text.startswith("nothing changes: ")
+    assert bot.shown.notice == note.words
+
+
+def test_an_edit_that_is_refused_is_shown_until_one_is_taken(frames: list[Frame]) -> None:
+    """By `bot status`, over HTTP and on the dashboard's last line; the newest edit is it after."""
+    bot = played(changing(frames[:300], WRONG[2], at_s=1.0), Options(config=load()))
+    line = Line(bot)
+    seen = [(line.note(), status_of(bot, "PAPER", "x")["settings"]["edit"])]
+    bot._act(
+        msgspec.structs.replace(
+            bot.shown.last_frames[-1], link="file", kind="act", type="reload", text="{}"
+        )
+    )
+    found = status_of(bot, "PAPER", "x")
+    seen.append((line.note(), found["settings"]["edit"]))
+
+    assert [(note, edit["id"], edit["refused"]) for note, edit in seen] == [
+        ("AN EDIT OF THE SETTINGS IS REFUSED: A2", "A2", True), ("", "A3", False),
+    ]  # fmt: skip
+    assert seen[0][1]["words"].startswith(
+        "settings refused by file: nothing changes: policy.max_leverage: "
+    )
+    lines = status_lines(found)
+    assert "settings     no file" in lines
+    assert lines[lines.index("settings     no file") + 1].endswith(
+        "reload by file: as the run goes by already"
+    )
 
 
 @pytest.mark.replays
@@ -114,7 +144,7 @@ def test_its_recording_replays_to_the_same_hash(frames: list[Frame], tmp_path: P
     assert (again.options, again.risk.policy) == (lived.options, lived.risk.policy)
     assert again.options.policy.max_leverage == 1.25
     assert [e.value.type for e in again.journal.of_kind("act")] == [
-        "reload", "note", "reload", "reload", "note", "reload",
+        "reload", "refuse", "reload", "reload", "refuse", "reload",
     ]  # fmt: skip
 
 
@@ -136,7 +166,7 @@ def test_a_person_reads_what_an_act_changes(frames: list[Frame]) -> None:
     bot = played(changing(frames[:300], *texts, at_s=1.0), Options(config=load()))
 
     words = [entry.words for entry in bot.journal.of_kind("act")]
-    assert [line for line in words if not line.startswith("note")] == [
+    assert [line for line in words if not line.startswith("settings refused")] == [
         "reload by file: policy.max_leverage 2 → 1.5",
         "reload by file: policy.max_leverag 1.5",
         "reload by file: no JSON",
@@ -229,7 +259,7 @@ def test_members_of_a_mix_get_their_parts_by_the_act(frames: list[Frame]) -> Non
     assert [result.share for result in allocator.results()] == [0.75, 0.25]
     assert [one.settings.arm for one in allocator.strategies[1:]] == [5.0]  # type: ignore[attr-defined]
     assert [entry.value.type for entry in bot.journal.of_kind("act")] == [
-        "reload", "note", "reload", "note", "reload", "note", "reload",
+        "reload", "refuse", "reload", "refuse", "reload", "refuse", "reload",
     ]  # fmt: skip
 
 

@@ -11,13 +11,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import bot.checks.chaos
+import bot.chaos.command
 import dydx_data
 import dydx_paper
 import msgspec
 import pytest
 from bot.__main__ import main
-from bot.checks.chaos import (
+from bot.chaos.command import (
     Inspector,
     SeedResult,
     difference,
@@ -28,7 +28,7 @@ from bot.checks.chaos import (
     survive,
     unfounded,
 )
-from bot.checks.faults import FAULTS, Fault, Ladders, Tape, Wire, faulted, plan, words_of
+from bot.chaos.faults import FAULTS, Fault, Ladders, Tape, Wire, faulted, plan, words_of
 from bot.run.composition import Bot, Options
 from bot.run.journal import JournalEntry
 from dydx_conn import (
@@ -518,7 +518,7 @@ def test_a_broken_promise_is_seen(
     # Of a minute no candle is whole. The tape as it is comes before it is broken.
     tape = tape_of(200) if promise == "tape" else minute
     begin = len(tape.frames) // 2 if promise == "tape" else 200
-    bot.checks.chaos.undisturbed(tape)
+    bot.chaos.command.undisturbed(tape)
     breaks(monkeypatch)
 
     amount = {"stall": 40_000, "clock jump": 3_600_000}.get(kind, 3)
@@ -774,7 +774,7 @@ def test_who_ends_it_early_gets_what_there_is(
             raise KeyboardInterrupt
         return real(tape, seed, *given)
 
-    monkeypatch.setattr(bot.checks.chaos, "survive", interrupted)
+    monkeypatch.setattr(bot.chaos.command, "survive", interrupted)
 
     assert main(["chaos", str(recording), "--seeds", "9"]) == 130
 

@@ -12,9 +12,10 @@ import pytest
 from bot.commands import parser
 from bot.config.configured import environment_of, loaded_of, typed_again
 from bot.config.document import ConfigError
+from bot.config.loaded import Loaded, load
 from bot.config.paper import FeeSettings, PaperSettings
 from bot.config.profiles import PROFILES
-from bot.config.settings import PATHS, SECRETS, SECTIONS, Loaded, load, value_of
+from bot.config.settings import PATHS, SECRETS, SECTIONS, value_of
 from bot.live.commands import options_as_recorded
 from bot.live.runs import options_of, record_of
 from bot.run.composition import Bot, Options
@@ -149,7 +150,7 @@ def test_a_file_is_found_and_reported(
     ]
     monkeypatch.setenv("DYDX_CONFIG", str(other))
     assert [deposit(), deposit("--config", "none")] == [3, None]
-    with pytest.raises(ConfigError, match="expected a file of settings, or none, got no file"):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: expected a configuration .* No such"):
         deposit("--config", "nowhere.yaml")
 
 
@@ -313,6 +314,16 @@ def test_what_is_wrong_is_refused_though_something_goes_over_it(tmp_path: Path) 
          "none, or a file, got 'snipper': did you mean sniper?"),
         ("signals: {use: 'trend, bases'}", "or a file, got 'bases': did you mean basis?"),
         ("notify: 5", "1:9: expected names and values in notify, got 5"),
+        ("policy.max_leverage: 2", "1:1: expected max_leverage in a line below policy, got "
+         "'policy.max_leverage' as one name"),
+        ("strategies.rank: {enter: 61}", "1:1: expected rank in a line below strategies, got "),
+        ("markets: [BTC-USD, btc-usd]", "1:10: expected markets once each, got 'BTC-USD' twice"),
+        ("environment: prod", "got 'prod': did you mean production?"),
+        ("paper: {queue: optimstic}", "got 'optimstic': did you mean optimistic?"),
+        ("network: tesnet", "1:10: expected one of mainnet, testnet, local, or a file, got "
+         "'tesnet': did you mean testnet?"),
+        ("deposit: 1e20", "1:10: expected deposit to be a smaller number, got 1e+20"),
+        ("deposit: 1e12", "1:10: expected deposit to be less than or equal to 100000000000, got"),
     ],
 )  # fmt: skip
 def test_each_fault_is_in_words_of_its_own(tmp_path: Path, text: str, fault: str) -> None:
@@ -426,7 +437,8 @@ def test_what_is_no_file_is_refused_at_once(
     makes: list[tuple[Callable[[], None], str]] = [
         (lambda: os.mkfifo(path), "a pipe or a device"),
         (lambda: path.symlink_to("/dev/zero"), "a pipe or a device"),
-        (lambda: path.symlink_to("nowhere"), "got no file"),
+        (lambda: path.symlink_to("nowhere"), "got No such file"),
+        (lambda: path.symlink_to(path), "got Too many levels of symbolic links"),
     ]
     for make, words in makes:
         make()

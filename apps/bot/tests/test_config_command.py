@@ -4,12 +4,17 @@ import json
 import re
 from pathlib import Path
 
+import jsonschema_rs
 import pytest
 import yaml
 from bot.__main__ import main
 from bot.config.command import schema_of, template, written
-from bot.config.settings import PATHS, SECRETS, load, opened
+from bot.config.document import read
+from bot.config.loaded import load, opened
+from bot.config.settings import PATHS, SECRETS
 from pydantic import SecretStr
+
+EXAMPLES = sorted((Path(__file__).parents[1] / "config").glob("*.yaml"))
 
 
 @pytest.fixture(autouse=True)
@@ -162,6 +167,21 @@ def test_the_schema_describes_every_setting(here: Path) -> None:
     assert (leverage["exclusiveMinimum"], leverage["maximum"]) == (0, 50)
 
 
+def test_the_schema_takes_what_a_file_may_hold_and_refuses_what_it_may_not() -> None:
+    """In an editor, and here by a validator of its own."""
+    schema = schema_of()
+    valid = jsonschema_rs.validator_for(schema)
+    plain = re.sub(r"(?m)^( *)# ", r"\1", template().partition("\n\n")[2])
+    examples = [path.read_bytes() for path in EXAMPLES]
+    taken = [read(text, "x").value for text in (template().encode(), plain.encode(), *examples)]
+    wrong = ["polcy: 5", "profile: stedy", "policy: {max_leverage: 99}", "deposit: many", "guard: 5",
+             "paper: {queue: best}", "strategies: {rank: {zzzz: 1}}", "sealed: {deposit: x}"]  # fmt: skip
+
+    assert jsonschema_rs.meta.is_valid(schema)
+    assert [[*valid.iter_errors(value)] for value in taken] == [[]] * 6
+    assert not [text for text in wrong if valid.is_valid(read(text.encode(), "x").value)]
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -176,6 +196,8 @@ def test_the_schema_describes_every_setting(here: Path) -> None:
         "BTC-USD",
         "ü",
         "x\n",
+        "\x7f\x84\u2028\ufeff",
+        "\U0001f600",
         1.5,
         None,
         ["a"],
@@ -184,8 +206,6 @@ def test_the_schema_describes_every_setting(here: Path) -> None:
 )
 def test_what_is_written_is_read_as_it_was(here: Path, value: object) -> None:
     """Whatever YAML might take it for."""
-    from bot.config.document import read
-
     assert read(f"x: {written(value)}".encode(), "x").value == {"x": value}
     assert yaml.safe_load(f"x: {written(value)}") == {"x": value}
 

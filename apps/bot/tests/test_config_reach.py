@@ -15,10 +15,11 @@ from bot.commands import parser
 from bot.config.configured import environment_of
 from bot.config.document import ConfigError, read
 from bot.config.environment import EnvironmentSettings, objection
-from bot.config.settings import PATHS, SECTIONS, Settings, load, value_of
+from bot.config.loaded import load
+from bot.config.settings import PATHS, SECTIONS, Settings, value_of
 from dydx_conn import Fees, printable
 from dydx_paper import Latency, PaperVenue
-from dydx_risk import LiquidationTerms, Policy
+from dydx_risk import FlightPolicy, LiquidationTerms, Policy
 from dydx_strategy import Pace, WatchSettings
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -37,6 +38,24 @@ def test_every_model_of_settings_is_a_section() -> None:
 
     assert found - {Pace, WatchSettings} <= {*SECTIONS.values()}
     assert Policy in SECTIONS.values()
+
+
+def test_every_choice_of_the_guard_is_a_setting() -> None:
+    """But how the chain liquidates, which is the venue's to say."""
+    policy = Policy.model_validate(
+        {f"guard_{name}" if f"guard_{name}" in Policy.model_fields else name: value
+         for name, value in GUARD.items()}
+    )  # fmt: skip
+
+    assert {*GUARD, "terms"} == {field.name for field in msgspec.structs.fields(FlightPolicy)}
+    assert {name: getattr(policy.flight, name) for name in GUARD} == GUARD
+
+
+# Other than its layer has them.
+GUARD: dict[str, Any] = {
+    "act_below": 0.07, "restore_to": 0.11, "cuts": 3, "levels": 24, "slippage_bps": 99,
+    "reach_bps": 299, "haircut_bps": 298, "chase": 0.7, "taker_fee_ppm": 499,
+}  # fmt: skip
 
 
 def test_every_choice_of_the_paper_venue_is_a_setting() -> None:
@@ -72,6 +91,7 @@ def test_every_choice_of_where_to_run_is_a_setting_but_what_confirms_it() -> Non
 # Beside what some settings are valid.
 BESIDE = {"strategies.mix": {"strategies": [{"use": "rank"}]}}
 OTHERS: dict[str, Any] = {
+    "network": "local",
     "profile": "reckless",
     "strategy": "sniper",
     "signals.use": "trend",
@@ -85,7 +105,7 @@ OTHERS: dict[str, Any] = {
     "api.address": "127.0.0.1:8710",
     "api.hosts": ["bot.example.org"],
     "notify.sinks": [{"name": "hook", "url": "json://127.0.0.1:8080/"}],
-    "notify.urls": "phone=tgram://bot/chat",
+    "notify.urls": "hook=json://127.0.0.1:8080/",
     "notify.distance_below": [0.3, 0.2],
     "notify.quiet": "22:00-07:00",
     "notify.timezone": "Europe/Berlin",
@@ -291,7 +311,8 @@ def test_the_file_that_is_changed_is_valid(tmp_path: Path) -> None:
             "a: 1\nb: 2\na: 3",
             "x.yaml:3:1: expected 'a' once, got it again: it stands at x.yaml:1:1",
         ),
-        ("policy:\n\tmax_leverage: 3", "x.yaml:2:1: expected spaces at the beginning of a line, "),
+        ("policy:\n\tmax_leverage: 3", "x.yaml:2:1: expected spaces, got a tab"),
+        ("policy:\n  max_leverage:\t3", "x.yaml:2:16: expected spaces, got a tab"),
         ("a: !!python/object:os.system x", "x.yaml:1:4: expected a value without a tag, got "),
         ("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b, *c]", "x.yaml:3:13: expected YAML, got "),
         ("a: &a\n  b: *a", "x.yaml:1:4: expected at most 24 levels, got more"),
@@ -328,6 +349,7 @@ def test_a_huge_file_is_refused() -> None:
 # === Secrets in the clear ===
 
 MNEMONIC = " ".join(["abandon"] * 11 + ["about"])
+WORD = "hunter2Hunter2hunter2Hunter2hunter2Hunter2h"  # 32 bytes in base64
 
 
 @pytest.mark.parametrize(
@@ -343,6 +365,21 @@ MNEMONIC = " ".join(["abandon"] * 11 + ["about"])
         "database:\n  url: postgresql:///bot?host=db&password=hunter2",
         "account: {keys: [" + ", ".join(MNEMONIC.split()) + "]}",
         f"{'4b' * 32}: 5",
+        "account: {keys: '" + " ".join(["4b8e1f0a"] * 8) + "'}",
+        "account: {keys: '" + ":".join(["4b"] * 32) + "'}",
+        f"account:\n  keys: |\n    {'4b' * 16}\n    {'4b' * 16}",
+        f"account: {{keys: {WORD}=}}",
+        f"api: {{read_token: {WORD}}}",
+        f"notify: {{sinks: [{{name: x, url_env: {WORD}=}}]}}",
+        "account:\n  keys: |\n    -----BEGIN PRIVATE KEY-----\n    hunter2\n",
+        "endpoints: {rest: 'https://hunter2@indexer.example.org'}",
+        "endpoints: {ws: 'wss://indexer.example.org/v4/ws?api_key=hunter2'}",
+        "endpoints: {rest: 'https://indexer.example.org/hunter2hunter2hunter2/v4'}",
+        "notify: {urls: 'phone=tgram://123456:hunter2/42'}",
+        "notify:\n  urls: |\n    a=json://127.0.0.1:80/\n    b=discord://12345/hunter2\n",
+        "# phone=tgram://123456789:" + "hunter2" * 5 + "/42\ndeposit: 5",
+        "account: {keys: xprv" + "4b4b9s21ZrQH143K3QTD" * 6 + "}",
+        "api: {trading_token: eyJhbGciOiJI.eyJzdWIiOiIx.hunter2}",
     ],
 )
 def test_a_secret_in_the_file_is_refused_and_not_repeated(text: str, tmp_path: Path) -> None:
@@ -351,6 +388,24 @@ def test_a_secret_in_the_file_is_refused_and_not_repeated(text: str, tmp_path: P
 
     assert "what looks like" in faults
     assert not re.search(r"abandon|4b4b|hunter2", faults)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "strategy: /srv/strategies/2026/Contrarian-of-mine/version_12/contrarian.py",
+        "record: recordings/Mainnet-BTC-USD-2026-11-30-{time}.jsonl.zst",
+        "endpoints: {rest: 'https://indexer.example.org/v4', ws: 'wss://indexer.dydx.trade/v4/ws'}",
+        "# see https://docs.example.org/2026/11/how-to-configure-this-for-12-markets.html",
+        "database: {url: postgresql+psycopg://bot@db:5432/bot}",
+        "notify: {urls: hook=json://127.0.0.1:8080/}",
+        "account: {address: dydx14zzueazeh0hj67cghhf9jypslcf9sh2n5k6art}",
+        "# 2026-11-30 10:20:30 and 12 34 56 78\ndeposit: 5",
+    ],
+)
+def test_what_is_no_secret_is_taken(text: str, tmp_path: Path) -> None:
+    """Paths, addresses of the chain and of the web, and what a person notes beside them."""
+    assert faults_of(text.encode(), tmp_path) == []
 
 
 def test_a_variable_may_hold_a_password_and_nothing_shows_it() -> None:

@@ -13,6 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from bot.database import tables as database
+from bot.database.counting import TRIGGERS
 from bot.database.tables import (
     REVISIONS,
     DatabaseError,
@@ -24,13 +25,9 @@ from bot.database.tables import (
     url_of,
     words_of,
 )
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, MetaData
 
 RUN = {"id": 1, "mode": "paper", "chain_id": "c", "account": "a/0", "began": 7, "state": "ended"}
-ORDER = {
-    "chain_id": "c", "account": "a/0", "ledger": 1, "order_id": "o", "run_id": 1, "created": 1,
-    "updated": 2, "data": {"price": "1.5"},
-}  # fmt: skip
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -63,27 +60,66 @@ def rows(engine: Engine, table: str) -> list[dict[str, Any]]:
         return [dict(row) for row in found.mappings()]
 
 
+def filled(connection: Connection) -> dict[str, list[dict[str, Any]]]:
+    """Write two rows to each table that there is: one in full, one as short as it may be."""
+    found = MetaData()
+    found.reflect(connection)
+    written: dict[str, list[dict[str, Any]]] = {}
+    for table in found.sorted_tables:
+        if table.name in ("alembic_version", "order_blocks", "order_counts"):
+            continue  # of the migrations, and of the triggers
+        for number in (1, 2):
+            row = {
+                column.name: value_of(column, number)
+                for column in table.c
+                if number == 1
+                or column.primary_key
+                or not (column.nullable or column.server_default)
+            }
+            connection.execute(table.insert().values(row))
+            written.setdefault(table.name, []).append(row)
+    return written
+
+
+def value_of(column: sqlalchemy.Column[Any], number: int) -> Any:
+    """Return what a column may hold: of a number the largest, of a text more than ASCII."""
+    if column.name in ("id", "run_id") and isinstance(column.type, sqlalchemy.Integer):
+        return number
+    if isinstance(column.type, sqlalchemy.BigInteger):
+        return 2**63 - number
+    if isinstance(column.type, sqlalchemy.Float):
+        return number / 3
+    if isinstance(column.type, sqlalchemy.JSON):
+        return {"price": "1.5", "of": [number, None, "µ"]}
+    if isinstance(column.type, sqlalchemy.Boolean):
+        return True
+    return number if isinstance(column.type, sqlalchemy.Integer) else f"{column.name} µ {number}"
+
+
 @pytest.mark.parametrize("revision", REVISIONS)
-def test_rows_of_every_earlier_version_are_there_after_an_upgrade(
+def test_all_that_an_earlier_version_holds_is_there_after_an_upgrade(
     url: str, opened: Callable[[str], Engine], revision: str
 ) -> None:
-    """Whatever version a database is of, what is in it stays."""
+    """Of each table that it had, each row, and its orders are counted."""
     engine = opened(url)
     upgrade(engine, "0001")
     upgrade(engine, revision)
     with engine.begin() as connection:
-        connection.execute(database.runs.insert().values(RUN))
-        connection.execute(database.orders.insert().values(ORDER))
+        written = filled(connection)
+    assert len(written) >= 15
 
     assert upgrade(engine) == revision
-    (order,) = rows(engine, "orders")
-    assert ORDER.items() <= order.items()
+    for name, before in written.items():
+        found = sorted(rows(engine, name), key=lambda row: row.get("run_id", row.get("id", 0)))
+        assert [{k: row[k] for k in was} for row, was in zip(found, before, strict=True)] == before
+    counted = sum(row["n"] for row in rows(engine, "order_counts"))
+    assert (counted, sum(row["n"] for row in rows(engine, "order_blocks"))) == (2, 2)
 
 
 def test_a_new_database_is_what_the_migrations_make_of_an_old_one(
     url: str, opened: Callable[[str], Engine]
 ) -> None:
-    """Both ways to this version lead to the same tables."""
+    """Both ways to this version lead to the same tables, and to the same triggers."""
     engine = opened(url)
     upgrade(engine, "0001")
     upgrade(engine)
@@ -91,6 +127,15 @@ def test_a_new_database_is_what_the_migrations_make_of_an_old_one(
     with engine.connect() as connection:
         context = MigrationContext.configure(connection)
         assert compare_metadata(context, database.metadata) == []
+        found = connection.exec_driver_sql(TRIGGERS_OF[engine.dialect.name]).scalars()
+        expected = [sql.split()[2] for sql in TRIGGERS[engine.dialect.name] if "TRIGGER" in sql]
+        assert sorted(found) == sorted(expected)
+
+
+TRIGGERS_OF = {
+    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger'",
+    "postgresql": "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal",
+}
 
 
 def test_the_versions_listed_are_those_of_the_migrations() -> None:

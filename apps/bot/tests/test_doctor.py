@@ -9,11 +9,11 @@ from typing import Any
 import dydx_conn
 import pytest
 from bot.__main__ import main
-from bot.checks.doctor import HINTS
-from bot.checks.machine import Steps, machine
 from bot.config.environment import Check
 from bot.database import spill
 from bot.database.tables import TABLES, engine_of, upgrade
+from bot.doctor.command import HINTS
+from bot.doctor.machine import Steps, machine
 from bot.run.acts import private, state_directory
 from dydx_conn import ChainTip, Frame, Network, NetworkError, replay
 from reactivex import Observable
@@ -49,8 +49,8 @@ def test_a_slow_python_is_a_warning(
 ) -> None:
     """Only one of which it is known; the way to a faster one stands beside it."""
     known = {"Py_DEBUG": debug, "CONFIG_ARGS": options}
-    monkeypatch.setattr("bot.checks.machine.sysconfig.get_config_var", known.get)
-    monkeypatch.setattr("bot.checks.machine.sys.base_prefix", prefix)
+    monkeypatch.setattr("bot.doctor.machine.sysconfig.get_config_var", known.get)
+    monkeypatch.setattr("bot.doctor.machine.sys.base_prefix", prefix)
 
     check = check_of("python")
 
@@ -61,7 +61,7 @@ def test_a_slow_python_is_a_warning(
 def test_a_small_terminal_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     """The dashboard wants 80 columns and 24 rows."""
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    monkeypatch.setattr("bot.checks.machine.shutil.get_terminal_size", lambda: (40, 10))
+    monkeypatch.setattr("bot.doctor.machine.shutil.get_terminal_size", lambda: (40, 10))
 
     assert outcomes(machine())["terminal"] == "warning"
 
@@ -75,7 +75,7 @@ def check_of(name: str, url: str = "") -> Check:
 def test_a_disk_has_a_floor(monkeypatch: pytest.MonkeyPatch, mb: int, outcome: str) -> None:
     """Of what stores anything: state, data, configuration, recordings."""
     usage = SimpleNamespace(free=mb * 10**6)
-    monkeypatch.setattr("bot.checks.machine.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("bot.doctor.machine.shutil.disk_usage", lambda _: usage)
 
     found = check_of("disk")
 
@@ -137,7 +137,7 @@ def test_a_file_with_a_secret_that_others_may_read_is_a_warning(
 
 def test_a_limit_of_files_that_is_too_low_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """With what to type."""
-    monkeypatch.setattr("bot.checks.machine.too_few_files", lambda: "expected 128, got 64")
+    monkeypatch.setattr("bot.doctor.machine.too_few_files", lambda: "expected 128, got 64")
 
     found = check_of("files")
 
@@ -170,7 +170,7 @@ def test_whether_the_system_sets_its_clock(
     monkeypatch: pytest.MonkeyPatch, answer: tuple[int | None, int], outcome: str, words: str
 ) -> None:
     """As the kernel has it; a system that does not tell is none to warn of."""
-    monkeypatch.setattr("bot.checks.machine._adjusted", lambda: answer)
+    monkeypatch.setattr("bot.doctor.machine._adjusted", lambda: answer)
 
     found = check_of("ntp")
 
@@ -181,7 +181,7 @@ def test_a_system_of_another_kind_tells_nothing_of_its_clock(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The shape of the answer is that of 64-bit Linux."""
-    monkeypatch.setattr("bot.checks.machine.sys.platform", "darwin")
+    monkeypatch.setattr("bot.doctor.machine.sys.platform", "darwin")
 
     assert "does not tell" in check_of("ntp").seen
 
@@ -213,7 +213,7 @@ def test_a_database_that_has_grown_large_is_warned_of(
     engine = engine_of(url)
     upgrade(engine)
     engine.dispose()
-    monkeypatch.setattr("bot.checks.machine._LARGE_MB", 0.0)
+    monkeypatch.setattr("bot.doctor.machine._LARGE_MB", 0.0)
     found = check_of("database", url)
 
     assert (found.outcome, "bot backup FILE --trim 30d" in found.hint) == ("warning", True)
@@ -267,11 +267,11 @@ def test_the_machine_alone_is_looked_at_without_a_network(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In words and as JSON; what fails is a 1."""
-    monkeypatch.setattr("bot.checks.machine.slowness", str)
+    monkeypatch.setattr("bot.doctor.machine.slowness", str)
     assert main(["doctor", "--offline"]) == 0
     assert re.search(r"this machine, 1[34] of 14 fine", capsys.readouterr().out)
 
-    monkeypatch.setattr("bot.checks.machine.too_few_files", lambda: "expected 128, got 64")
+    monkeypatch.setattr("bot.doctor.machine.too_few_files", lambda: "expected 128, got 64")
     assert main(["doctor", "--offline", "--json"]) == 1
     answer = json.loads(capsys.readouterr().out)
     assert [*answer] == ["machine"]
@@ -287,7 +287,7 @@ def recorded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     to them, just booted or not.
     """
     monkeypatch.setattr("time.monotonic_ns", lambda: request.param)
-    monkeypatch.setattr("bot.checks.machine.slowness", str)
+    monkeypatch.setattr("bot.doctor.machine.slowness", str)
     block = next(f for f in dydx_conn.collect(replay("quickstart")) if f.channel == HEIGHT)
     height, time_ns = _block(block)
     tip = ChainTip("localdydxprotocol", height, time_ns, time_ns)

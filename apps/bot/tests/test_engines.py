@@ -18,7 +18,8 @@ from typing import Any, ClassVar
 
 import pytest
 from bot.__main__ import main
-from bot.config.settings import load
+from bot.commands import COMMANDS
+from bot.config.loaded import load
 from bot.engines import cluster, serving
 from bot.engines import work as working
 from bot.engines.certificates import make_certificates, security_of
@@ -214,7 +215,7 @@ class Elsewhere:
 )
 def test_commands_print_the_same_on_every_engine(words, capsys, monkeypatch):
     """Tasks are cut otherwise and come back in another order: what is found is the same."""
-    module = importlib.import_module(f"bot.checks.{words[0]}")
+    module = importlib.import_module(COMMANDS[words[0]].does.partition(":")[0])
     printed = []
     for engine in (Here(), Elsewhere()):
         monkeypatch.setattr(module, "engine_typed", lambda _, engine=engine: engine)

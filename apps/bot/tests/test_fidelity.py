@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from bot.__main__ import main
-from bot.checks.fidelity import Past, candles_of
+from bot.backtest.fidelity import Past, candles_of
 from bot.config.paper import PaperSettings
 from bot.report.report import fidelity_words
 from bot.run.composition import Bot, Options
@@ -124,7 +124,7 @@ def test_variants_of_one_pass_have_one_model(tmp_path: Path) -> None:
         ({"fidelity": "book", "optimism": None}, "book, recorded books"),
         (
             {"fidelity": "trades", "optimism": 0.25},
-            "trades, books modelled from trades; the tape bears out 75% of fills",
+            "trades, books modelled from trades; the tape bears out 75 % of fills",
         ),
     ],
 )

@@ -5,9 +5,9 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from bot import licences
 from bot.__main__ import main
-from bot.checks import licences
-from bot.checks.licences import distributions, parts
+from bot.licences import distributions, parts
 
 pytestmark = pytest.mark.traced
 

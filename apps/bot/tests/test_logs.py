@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 import pytest
 from bot.__main__ import main
-from bot.config.settings import load
+from bot.config.loaded import load
 from bot.logs import events, writer
 from bot.logs.aside import Reported
 from bot.logs.errors import Repeated
@@ -223,7 +223,7 @@ def test_an_act_that_stops_is_a_warning_and_a_reload_has_what_changed() -> None:
         "reload", INFO, {"policy.max_leverage": 2},
     )  # fmt: skip
     assert of("file", "reload", "{") == ("reload", INFO, "file")
-    assert of("file", "note", "nothing changes") == ("reload_refused", WARNING, "file")
+    assert of("file", "refuse", "nothing changes") == ("reload_refused", WARNING, "file")
 
 
 # === Errors ===

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 from bot.__main__ import main
-from bot.checks.services import services
+from bot.config.loaded import load
 from bot.config.notify import NotifySettings, SinkSettings
-from bot.config.settings import load
+from bot.doctor.services import services
 from bot.notify.command import check_sinks
 from bot.notify.notice import Held, Message, Notice
 from bot.notify.spool import Spool

@@ -60,7 +60,7 @@ def fill(type_: str) -> AccountFill:
         ("act", act("strategy", "halt"), "critical strategy: strategy failed: entries are stopped"),
         ("act", act("signals", "halt"), "critical strategy: signals failed: entries are stopped"),
         ("act", act("file", "reload"), "info reload: settings changed"),
-        ("act", act("file", "note"), "warning reload: settings not changed"),
+        ("act", act("file", "refuse"), "warning reload: settings not changed"),
     ],
 )
 def test_what_matters_is_noticed(kind: str, value: Any, title: str) -> None:

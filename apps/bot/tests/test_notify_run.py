@@ -8,8 +8,8 @@ from typing import Any
 import bot.notify.notices
 import pytest
 from bot.__main__ import main
+from bot.config.loaded import load
 from bot.config.notify import NotifySettings, SinkSettings
-from bot.config.settings import load
 from bot.live.runs import notices_of as of_arguments
 from bot.notify.beside import Run, lost_of, notices_of, sinks_of
 from bot.notify.looks import Look, Seen

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from bot.config.document import ConfigError
+from bot.config.loaded import load
 from bot.config.notify import NotifySettings, hidden, is_plain, minutes_of, pairs_of
-from bot.config.settings import load
 from pydantic import SecretStr, ValidationError
 
 TOKEN = "123456:AAhidden"

@@ -7,10 +7,10 @@ from random import Random
 
 import pytest
 from bot.__main__ import main
-from bot.checks.prove import Proof, scrambled
-from bot.checks.witness import Lease, lent, loaded, observed
 from bot.config.profiles import PROFILES
 from bot.run.composition import Bot, Options
+from bot.writing.prove import Proof, scrambled
+from bot.writing.witness import Lease, lent, loaded, observed
 from dydx_conn import Frame, Recording, find_recording
 from dydx_signals import SignalError
 from dydx_strategy import RankAndTarget

@@ -13,13 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bot import hangup
 from bot.__main__ import main
 from bot.config.changes import Reply
-from bot.config.settings import DatabaseSettings, Settings, load
+from bot.config.loaded import load
+from bot.config.settings import DatabaseSettings, Settings
+from bot.hangup import handler_of, has_terminal
 from bot.live import reload as module
 from bot.live.handle import within_reach
-from bot.live.reload import Reloader, differences, has_terminal, place_of
+from bot.live.reload import Reloader, differences, place_of
 from bot.live.runs import conduct
+from bot.live.trade import gently
+from bot.live.troubles import Terminal
 from bot.report.report import report_of
 from bot.report.status import status_of
 from bot.run.acts import among
@@ -118,9 +123,34 @@ def test_what_is_wrong_is_noted_and_changes_nothing(file: Path, text: str, words
     assert (reply.now, reply.restart) == ({}, False)
     assert words in reply.refused
     who, what, note = came(reloader._inbox)
-    assert (who, what) == ("command", "note")
-    assert note.startswith(str(file))
+    assert (who, what) == ("command", "refuse")
+    assert note.startswith(f"nothing changes: {file}")
     assert requested(reloader, file, "policy: {max_leverage: 1.5}") == Reply()
+    assert came(reloader._inbox) == ("command", "reload", "{}")  # what was wrong is over
+
+
+def test_of_many_faults_an_act_has_the_first(file: Path) -> None:
+    """In a line that a tape has room for, and how many more there are; the answer has all."""
+    reloader = reloader_of(file)
+    reply = requested(reloader, file, "policy: {max_leverag: 2, stale_secon: 1, keep_abov: 3}\n")
+
+    assert len(reply.refused.splitlines()) == 4
+    (_, _, text) = came(reloader._inbox)
+    assert text.startswith(f"nothing changes: {file}:1:10: ")
+    assert text.endswith("did you mean max_leverage? (and 2 more)")
+
+
+def test_what_somebody_was_answered_is_not_found_again_by_the_watch(file: Path) -> None:
+    """One act for one fault; whoever else requests a reload is answered for himself."""
+    reloader = reloader_of(file)
+    requested(reloader, file, "policy: {max_leverage: x}\n")
+    for who in ("file", "file", "api"):
+        reloader.reload(who)
+
+    assert [came(reloader._inbox)[:2] for _ in range(2)] == [
+        ("command", "refuse"), ("api", "refuse"),
+    ]  # fmt: skip
+    assert not reloader._inbox.waiting
 
 
 def test_one_thing_that_needs_a_restart_refuses_all(file: Path) -> None:
@@ -146,7 +176,7 @@ def test_what_was_typed_stays_above_the_file(file: Path) -> None:
     assert reply.above == [
         f"{file}:2: policy.max_leverage 1.25 changes nothing: --most goes over it"
     ]
-    assert [came(reloader._inbox)[1] for _ in range(2)] == ["reload", "note"]
+    assert [came(reloader._inbox)[1] for _ in range(2)] == ["reload", "refuse"]
 
 
 def test_a_run_without_a_file_has_nothing_to_read_again() -> None:
@@ -245,7 +275,7 @@ def test_a_process_knows_whether_it_has_a_terminal(monkeypatch: pytest.MonkeyPat
     """A daemon has none that could hang up."""
     found = []
     for name in (os.devnull, "/nowhere/tty"):
-        monkeypatch.setattr(module, "_TERMINAL", name)
+        monkeypatch.setattr(hangup, "_TERMINAL", name)
         found.append(has_terminal())
 
     assert found == [True, False]
@@ -358,8 +388,8 @@ def test_a_file_that_is_gone_is_reported_once_and_is_no_change(
     who, what, words = came(inbox)
     path.write_text("policy:\n  max_leverage: 1.25\n")
 
-    assert (who, what) == ("file", "note")
-    assert words.endswith("can be read, got No such file or directory: nothing changes")
+    assert (who, what) == ("file", "refuse")
+    assert words.endswith("can be read, got No such file or directory")
     assert came(inbox)[1:] == ("reload", '{"policy.max_leverage":1.25}')
 
 
@@ -392,8 +422,22 @@ def test_a_hangup_is_a_reload_where_there_is_no_terminal(
         who, what, _ = came(reloader._inbox)
     after = signal.signal(signal.SIGHUP, before)
 
-    assert (who, what) == ("signal", "note")
+    assert (who, what) == ("signal", "refuse")
     assert after is signal.SIG_DFL
+
+
+def test_a_hangup_ends_no_daemon_that_starts_or_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has it read its settings again may not know how far it is."""
+    monkeypatch.setattr(hangup, "_TERMINAL", "/nowhere/tty")
+    before = signal.signal(signal.SIGHUP, handler_of(signal.SIGHUP, "trade"))
+    terminal, stopping = Terminal(), threading.Event()
+    with gently(stopping), terminal.held():
+        os.kill(os.getpid(), signal.SIGHUP)
+    signal.signal(signal.SIGHUP, before)
+
+    assert (terminal.trouble, stopping.is_set()) == ("", False)
+    ends = handler_of(signal.SIGHUP, "replay"), handler_of(signal.SIGTERM, "trade")
+    assert {*ends} == {signal.default_int_handler}
 
 
 def test_a_run_without_a_dashboard_prints_what_changes_and_what_is_wrong(
@@ -404,14 +448,14 @@ def test_a_run_without_a_dashboard_prints_what_changes_and_what_is_wrong(
     with reloader.watching():
         for who, what, text in (
             ("file", "reload", '{"policy.max_leverage":1.25}'),
-            ("signal", "note", "bot.yaml:2: expected a number"),
+            ("signal", "refuse", "nothing changes: bot.yaml:2: expected a number"),
             ("key", "halt", "a headline"),
         ):
             reloader._bot._act(Frame(1, 1, 1, who, "act", text, what))
 
     assert capsys.readouterr().err.splitlines() == [
         "bot: reload by file: policy.max_leverage 1.5 → 1.25",
-        "bot: note by signal: bot.yaml:2: expected a number",
+        "bot: settings refused by signal: nothing changes: bot.yaml:2: expected a number",
     ]
 
 

@@ -1,7 +1,6 @@
 """A report of a run: as a page that needs nothing else, as JSON, and from the database."""
 
 import json
-import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,8 +9,8 @@ from unittest import mock
 import msgspec
 import pytest
 from bot.__main__ import main
-from bot.checks import reported
 from bot.history.reading import reading, require_run
+from bot.live import report as reported
 from bot.pages import stored
 from bot.pages.report_page import report_page
 from bot.pages.shape import (
@@ -35,7 +34,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytestmark = pytest.mark.traced
-RUN_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 class Made:
@@ -223,7 +221,7 @@ def test_a_page_needs_plotly_before_the_run(
 
 def test_no_secret_of_the_settings_is_in_a_report() -> None:
     """A password of an address or of a database is a row of stars, its origin is shown."""
-    from bot.config.settings import load
+    from bot.config.loaded import load
     from bot.pages.of_run import settings_of
 
     secret = "hunter22"

@@ -504,7 +504,7 @@ def test_a_transfer_is_what_came_or_went_and_its_other_end(
     ("type_", "text", "accepted", "changes", "words"),
     [
         ("reload", '{"policy.max_leverage": 2}', True, {"policy.max_leverage": 2}, ""),
-        ("note", "expected a number, got x", False, None, "expected a number, got x"),
+        ("refuse", "expected a number, got x", False, None, "expected a number, got x"),
     ],
 )
 def test_a_change_of_the_configuration_is_written_down(

@@ -173,7 +173,7 @@ def test_drill_lost_disk(
     assert all(is_in(words, shown) for words in page.shows)
     [look] = commands("Lost disk", "doctor")
     usage = SimpleNamespace(free=50 * 10**6)
-    monkeypatch.setattr("bot.checks.machine.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("bot.doctor.machine.shutil.disk_usage", lambda _: usage)
     assert main(look) == 1
     assert "failed   disk " in capsys.readouterr().out
     usage.free = 10**10
@@ -237,7 +237,7 @@ def test_drill_wrong_clock(
     """The doctor has it and what to type, a start is refused; a clock that is set ends it."""
     page, net = PAGES["Wrong clock"], dataclasses.replace(NETWORKS["local"], chain_id="fork-1")
     monkeypatch.setitem(NETWORKS, "local", net)
-    monkeypatch.setattr("bot.checks.machine._adjusted", lambda: (0, 4_000))
+    monkeypatch.setattr("bot.doctor.machine._adjusted", lambda: (0, 4_000))
     at = [indexer.at + 20 * 10**9]
 
     def tip(_: Network) -> ChainTip:

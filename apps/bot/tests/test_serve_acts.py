@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bot.config.changes import Reply
+from bot.config.changes import Reply, is_of_settings
 from bot.run.composition import Bot, Options
 from bot.serve import acts
 from dydx_conn import NETWORKS, Header, Recording, RecordingWriter, replay
@@ -135,6 +135,10 @@ def test_a_reload_answers_what_changes(
 
     assert (answer.status_code, answer.json()) == (code, expected)
     assert who == ["api"]
+    note = reached.served.inbox.take(1, 0.0)
+    assert note is not None
+    assert (note.type, note.text) == ("note", "reload: a test (trading token, 127.0.0.1)")
+    assert not is_of_settings(note)  # nobody is warned of it
 
 
 def test_a_run_without_settings_reloads_nothing(reached: Reached) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bot.config.settings import load
+from bot.config.loaded import load
 from bot.database.rows import Database, run_row
 from dydx_conn import NETWORKS, Inbox
 from reached import Client, Reached, first_minute, reached_run

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from bot.__main__ import main
-from bot.checks.services import services
 from bot.config.environment import Check
-from bot.config.settings import load
+from bot.config.loaded import load
+from bot.doctor.services import services
 from bot.logs.run import logs_directory
 from bot.run.acts import private, state_directory
 from bot.serve.tokens import default_file, made
@@ -60,7 +60,7 @@ def test_a_log_that_was_chosen_and_cannot_be_fails(
 
 def test_a_log_without_permission_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As where another user's bot wrote it."""
-    monkeypatch.setattr("bot.checks.services.os.access", lambda *_: False)
+    monkeypatch.setattr("bot.doctor.services.os.access", lambda *_: False)
 
     assert found(log__file=str(tmp_path / "x"))["log"].seen.endswith("got no permission")
 

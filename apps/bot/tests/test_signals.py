@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 from bot.__main__ import main
-from bot.checks.conformance import conform
 from bot.run.composition import Bot, Options
 from bot.run.signals import Days, begin_with, engines_of, from_file, read_state, write_state
+from bot.writing.signals import conform
 from dydx_conn import Frame, Inbox, load_recorded_stream
 from dydx_data import MarketView
 from dydx_signals import ALL, STANDARD, Imbalance, Score, SignalError
@@ -108,7 +108,7 @@ class Leaning(Imbalance):
 
 def test_what_an_engine_does_not_declare_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     """A score that leans is well where nothing else is declared, and a fault where it is."""
-    monkeypatch.setattr("bot.checks.conformance.SECONDS", 40)
+    monkeypatch.setattr("bot.writing.signals.SECONDS", 40)
     declared = type("Declared", (Leaning,), {"name": "declared", "points": True})
     faults = conform([Leaning, declared])
 
@@ -178,8 +178,9 @@ def test_a_wrong_word_is_refused_with_the_nearest(words: str, message: str) -> N
 @pytest.mark.parametrize(
     ("text", "got"),
     [
-        ("1 / 0", "got ZeroDivisionError"),
-        ("def signals(): return []", "got none"),
+        ("1 / 0", "got ZeroDivisionError: division by zero"),
+        ("def signals(): raise SystemExit(3)", "to return engines, got SystemExit: 3"),
+        ("def signals(): return []", "to return engines, got none"),
         ("def signals(): return [dict]", "got a dict without name, changes, read, value"),
         ("", "got AttributeError"),
     ],
@@ -189,7 +190,7 @@ def test_a_file_without_engines_is_refused(tmp_path: Path, text: str, got: str) 
     path = tmp_path / "wrong.py"
     path.write_text(text)
 
-    with pytest.raises(SignalError, match=r"expected signals\(\) of .*") as raised:
+    with pytest.raises(SignalError, match=r"expected .*wrong\.py to ") as raised:
         from_file(path)
 
     assert got in str(raised.value)
@@ -277,7 +278,7 @@ def test_days_that_are_found_are_the_first_frame(left: Path) -> None:
 def test_a_killed_run_leaves_its_days_of_a_minute_ago(part: list[Frame], tmp_path: Path) -> None:
     """A day a frame, and a thread writes them; what the run does is the same with it."""
     path, plain, bot = tmp_path / "days.json", Bot(Options()), Bot(Options())
-    (tmp_path / "days.4194305").write_text("of a run that was killed as it wrote")
+    (tmp_path / ".days.json.4194305").write_text("of a run that was killed as it wrote")
     days = Days(bot.scorer, lambda: bot.journal.hash, path)
     stored: set[str] = set()
 

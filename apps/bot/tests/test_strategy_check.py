@@ -6,13 +6,13 @@ from unittest.mock import MagicMock
 
 import pytest
 from bot.__main__ import main
-from bot.checks.findings import exit_code
-from bot.checks.strategy import checked, others, see
-from bot.checks.witness import loaded
 from bot.commands import parser
-from bot.config.settings import load
+from bot.config.loaded import load
+from bot.findings import exit_code
 from bot.live.commands import options_as_recorded
 from bot.run.composition import Options
+from bot.writing.strategy import checked, others, see
+from bot.writing.witness import loaded
 from dydx_conn import Frame, Recording, RecordingWriter, find_recording
 from msgspec.structs import replace
 
@@ -81,7 +81,7 @@ TROUBLED = ("", "exits")
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Expect a way out of trouble within 20 s: a shorter recording is enough."""
-    monkeypatch.setattr("bot.checks.strategy._PATIENCE_NS", 20 * SECOND)
+    monkeypatch.setattr("bot.writing.strategy._PATIENCE_NS", 20 * SECOND)
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +218,7 @@ def test_other_processes_go_by_what_is_recorded_too(
 ) -> None:
     """No file of settings is named to them, which would go in its place."""
     popen = MagicMock()
-    monkeypatch.setattr("bot.checks.strategy.subprocess.Popen", popen)
+    monkeypatch.setattr("bot.writing.strategy.subprocess.Popen", popen)
     for typed, expected in ([], []), (["--config", "none"], ["--config", "none"]):
         arguments = parser().parse_args(["strategy", "check", "rank", str(recorded), *typed])
         options_as_recorded(arguments, Recording(recorded).header)

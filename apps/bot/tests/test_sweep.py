@@ -15,7 +15,7 @@ from bot.backtest.figures import Figures, RunFigures
 from bot.backtest.playing import bounds
 from bot.backtest.statistics import Interval, Overfitting
 from bot.config.document import ConfigError
-from bot.config.settings import load
+from bot.config.loaded import load
 from bot.config.varied import base_of, varied, yaml_of
 from bot.engines.engine import Here
 from bot.engines.work import Lost
@@ -692,8 +692,8 @@ def test_luck_is_put_in_words():
 
     assert rows == {
         "return": "of the best 0.1, 95 of 100 samples within -0.2 and 0.3",
-        "deflated": "50% that it is better than the best of 12 by luck",
-        "overfitting": "25%: how often the best of half the time is among the worse of the other "
+        "deflated": "50 % that it is better than the best of 12 by luck",
+        "overfitting": "25 %: how often the best of half the time is among the worse of the other "
         "half",
     }
 

@@ -413,7 +413,7 @@ def test_on_a_long_way_it_is_shown_how_far_it_is(
 
     assert screen.choices.view.panel == "safety"
     assert 0 < person.seen[-1][0] < 900
-    assert "on the way: 2%" in screen.terminal.console.file.getvalue()  # type: ignore[attr-defined]
+    assert "on the way: 2 %" in screen.terminal.console.file.getvalue()  # type: ignore[attr-defined]
 
 
 @pytest.mark.replays

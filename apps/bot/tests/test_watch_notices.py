@@ -8,8 +8,8 @@ import bot.notify.beside
 import bot.notify.sink
 import pytest
 from bot.__main__ import main
+from bot.config.loaded import load
 from bot.config.notify import NotifySettings
-from bot.config.settings import load
 from bot.notify.looks import Seen, step
 from bot.notify.notice import Message, Notice
 from bot.notify.sink import Sink

@@ -96,7 +96,7 @@ def test_before_it_would_have_judged_otherwise_it_might_have_begun_with_it(
     """Up to the change both judge alike: then the rest is as of a run that began with the other."""
     changed, begun = _held(make_world, USUAL, size), _held(make_world, other, size)
     assume(_walk(changed, prices[:at]) == _walk(begun, prices[:at]))
-    assume(not (changed.risk._move.is_on or begun.risk._move.is_on))
+    assume(not (changed.risk._defence.move.is_on or begun.risk._defence.move.is_on))
     changed.risk.change(other)
     for world in (changed, begun):
         _act(world)
@@ -172,7 +172,7 @@ def test_a_move_goes_on_as_if_it_had_begun_by_the_new_distances(make_world: Any)
     changed.risk.change(begun.risk.policy)
     _act(changed)
 
-    now, then = changed.risk._move, begun.risk._move
+    now, then = changed.risk._defence.move, begun.risk._defence.move
     assert now.is_on
     assert (now.room, now.spent, now.held) == pytest.approx((then.room, then.spent, then.held))
 
@@ -182,10 +182,10 @@ def test_a_distance_that_is_not_defended_any_more_ends_the_move(make_world: Any)
     near = _policy(restore_to=0.25, keep_above=0.3, protect=False)
     world = _held(make_world, near, "12")
     _walk(world, [2_900])
-    was_on = world.risk._move.is_on
+    was_on = world.risk._defence.move.is_on
     world.risk.change(USUAL)
 
-    assert (was_on, world.risk._move.is_on) == (True, False)
+    assert (was_on, world.risk._defence.move.is_on) == (True, False)
 
 
 def test_a_blind_account_is_judged_by_it_once_it_is_known(make_world: Any) -> None:
@@ -203,7 +203,7 @@ def test_a_blind_account_is_judged_by_it_once_it_is_known(make_world: Any) -> No
 
 
 class _Restless:
-    """What the guard has answered, by an account that is looked at with every view."""
+    """The guard of an account that is looked at with every view."""
 
     calm = property(lambda self: None, lambda self, margin: None)
 
@@ -218,8 +218,9 @@ def test_a_guard_that_found_nothing_to_do_would_find_nothing_again(
     for looks in (False, True):
         world = _held(make_world, USUAL, size)
         if looks:
-            watchful = type(world.risk._watchful)
-            world.risk._watchful = type("Restless", (_Restless, watchful), {})()
+            risk, kind = world.risk, type(world.risk._defence)
+            restless = type("Restless", (_Restless, kind), {})
+            risk._defence = restless(risk.valued, risk._turns, risk.policy)
         runs.append((_walk(world, prices, want), world.risk.triggers, world.risk.closest))
 
     assert runs[0] == runs[1]

@@ -654,7 +654,7 @@ def test_the_guard_sleeps_while_liquidation_is_far(make_world: Any) -> None:
     world = _long(make_world)
     world.oracle("ETH-USD", "2990")
 
-    assert (world.verdicts, world.risk._watchful.rung, world.risk.alarm) == ([], 0, "safe")
+    assert (world.verdicts, world.risk._defence.rung, world.risk.alarm) == ([], 0, "safe")
 
 
 def _near(make_world: Any, price: str = "2833.1", best: int = 2831) -> Any:
@@ -862,7 +862,7 @@ def test_a_restored_account_starts_from_the_first_rung(make_world: Any) -> None:
         world.block()
         world.oracle("ETH-USD", price)
 
-    assert (world.risk.alarm, world.risk._watchful.rung) == ("safe", 0)
+    assert (world.risk.alarm, world.risk._defence.rung) == ("safe", 0)
 
 
 def test_the_guard_can_be_switched_off(make_world: Any) -> None:

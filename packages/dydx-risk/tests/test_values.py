@@ -220,6 +220,17 @@ def test_what_was_won_today_goes_on_where_a_course_begins_again() -> None:
     assert (resumed.falls.today, again.falls.today) == (-10, -30)
 
 
+def test_how_deep_the_profit_is_goes_on_from_the_peak_of_an_earlier_run() -> None:
+    """As the limit on it does, which is shown beside it."""
+    first, again = Course(), Course()
+    for equity in (100, 120, 110):
+        first.move(equity, 0, 3, Policy())
+    again.recall(first.memory(0, Policy()), Policy())
+    again.move(105, 0, 3, Policy())
+
+    assert (again.falls.depth, again.falls.deepest, again.falls.share) == (15, 15, 0.125)
+
+
 def test_a_deposit_that_is_reported_late_is_no_peak() -> None:
     """Once it is explained the profit has not fallen."""
     course = Course()

@@ -1,6 +1,6 @@
 """`bot completion`: a script by which a shell completes commands, options and what they take.
 
-    COMMANDS ──► parser ──► what each word can be (`_offers`) ──► shtab ──► bash, zsh, tcsh
+    COMMANDS ──► parser ──► what each word can be (`_offers`) ──► shtab ──► bash, zsh, fish, tcsh
 
 The script is made once and sourced by the shell: completing a word does not start the bot. What is
 offered by name is what the bot had when it was made; files are looked up as they are typed.
@@ -19,7 +19,7 @@ from dydx_strategy import STRATEGIES
 
 from bot.archive.rows import KINDS
 from bot.backtest.walks import OBJECTIVES
-from bot.commands import parser
+from bot.commands import COMMANDS, parser
 from bot.config.profiles import PROFILES
 from bot.config.settings import PATHS as SETTINGS
 from bot.config.settings import SECTIONS
@@ -35,9 +35,10 @@ def completion(arguments: argparse.Namespace) -> int:
 
 
 def script(shell: str) -> str:
-    """Return the script for bash, zsh or tcsh."""
+    """Return the script for bash, zsh, fish or tcsh."""
     top, offers = parser(), _offers()
     for of, command in top.commands.choices.items():
+        command.description = COMMANDS[of].help  # a line each, where the shell lists them
         for action in command._actions:  # argparse has no other list of them
             if (name := _offered(of, action, offers)) in offers:
                 action.complete = _completer(name, offers[name])  # type: ignore[attr-defined]
@@ -123,17 +124,19 @@ def _completer(name: str, offer: Offer) -> dict[str, Any]:
     return {
         "bash": function,
         "zsh": function,
+        "fish": f"({function})",
         # It has no functions: files where there is nothing to be named.
         "tcsh": f"({words})" if words else "f",
         "preamble": {
             "bash": _function(function, _bash(words, offer)),
             "zsh": _function(function, _zsh(words, offer)),
+            "fish": _function(function, _fish(words, offer), "function {}", "end"),
         },
     }
 
 
-def _function(name: str, lines: Iterable[str]) -> str:
-    return "\n".join([f"{name}() {{", *(f"  {line}" for line in lines), "}"])
+def _function(name: str, lines: Iterable[str], begin: str = "{}() {{", end: str = "}") -> str:
+    return "\n".join([begin.format(name), *(f"  {line}" for line in lines), end])
 
 
 def _bash(words: str, offer: Offer) -> Iterator[str]:
@@ -152,3 +155,14 @@ def _zsh(words: str, offer: Offer) -> Iterator[str]:
         yield f"_values -s , word {words}" if offer.several else f"compadd -- {words}"
     if offer.files:
         yield f"_files -g '{' '.join(offer.files)}'"
+
+
+def _fish(words: str, offer: Offer) -> Iterator[str]:
+    if offer.several:
+        yield f"__fish_complete_list , 'printf %s\\\\n {words}'"
+    elif words:
+        yield f"printf '%s\\n' {words}"
+    if offer.files:
+        ends = "|".join(["/", *(re.escape(files.lstrip("*")) for files in offer.files)])
+        found = "__fish_complete_path (commandline -ct)"  # what each is stands behind it
+        yield f"{found} | string match -r '.*(?:{ends})(?:\\t.*)?$'"

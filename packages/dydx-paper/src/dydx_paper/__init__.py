@@ -18,7 +18,7 @@ the only rulebook of the venue: whoever needs an exchange (tools/venue) stands o
 - Tally, Performance: sums of a whole life, and what to think of it. Trades, Executions: each
   position from its opening to its end (`trade_figures`), each fill against mid.
 - Events, Money: what can happen to a ledger; fees, insurance funds, blocked withdrawals.
-- Positions, Ledger: one subaccount's holdings and its money; `figures` sums it up.
+- Positions, Bookings, Ledger: one subaccount's holdings and its money. Account figures: its sums.
 - Collateral, Journal: `update_result`, `transfer`; `rebuild` makes of a journal the same ledger.
 - Saved state: `VenueState` and what comes after it (`Digest`, `resumed`), as JSON, for a next run.
 - Text, Rows, Account frames: an account in the indexer's own words, field by field, and `Changes`
@@ -82,20 +82,24 @@ __all__ = [
     "SHARED_FUND", "InsuranceFunds", "charge", "parent_of",
     # Positions
     "Booking", "LedgerPosition",
+    # Bookings
+    "DELEVERAGED",
     # Ledger
-    "AccountFigures", "DELEVERAGED", "Ledger", "figures",
+    "Ledger",
+    # Account figures
+    "AccountFigures", "figures",
     # Collateral
     "admits", "bankruptcy", "transfer", "update_result",
     # Journal
     "rebuild",
     # Saved state
     "Carried", "Digest", "Entry", "VenueState", "from_json", "frozen", "in_parts", "ledger_state",
-    "restore", "resumed",
-    "to_json",
+    "restore", "resumed", "to_json",
+    # Text
+    "transaction_hash",
     # Rows
     "asset_fields", "fill_fields", "order_fields", "order_update_fields", "position_fields",
-    "position_update_fields", "settled_order_fields", "subaccount_fields", "transaction_hash",
-    "transfer_fields",
+    "position_update_fields", "settled_order_fields", "subaccount_fields", "transfer_fields",
     # Account frames
     "Changes", "Message", "missing_record", "snapshot", "update",
     # Liquidation
@@ -1161,10 +1165,6 @@ class History:
         chosen = (fill for fill in fills if not order_id or fill.order_id == order_id)
         return page_of(chosen, **filters)
 
-    def closed_positions(self, **filters: Any) -> Page[PositionRecord]:
-        """Return positions that have ended, the last to end first."""
-        return page_of(self.ended, **filters)
-
     def payments(self, position_id: str = "", **filters: Any) -> Page[FundingRecord]:
         """Return funding payments, of one position if it is named."""
         payments = self._payments
@@ -2092,6 +2092,96 @@ class Worth:
         return self._total
 
 
+# === Bookings ===
+
+# What a fill comes to, what it counts for a position, and what could not have happened.
+
+
+def _unbookable(fill: Filled) -> Refused | None:
+    """Return why no account could have had such a fill, or nothing."""
+    # A deleveraging may pay nothing at all; every other fill has a price.
+    priced = fill.subticks if fill.quote is None else 1
+    if not (0 < abs(fill.quantums) < _UINT64 and 0 < priced < _UINT64):
+        got = f"{fill.quantums} quantums at {fill.subticks} subticks"
+        return Refused("OVERFLOW", "a size and a price of 1 to 2**64 - 1", got)
+    sums = (fill.fee, fill.insurance, fill.quote or 0, fill.builder_fee)
+    if max(map(abs, sums)) >= _UINT64:
+        return Refused("OVERFLOW", "payments below 2**64 quote quantums", str(max(sums)))
+    return None
+
+
+def _quote(fill: Filled) -> int:
+    """Return what a fill pays, negative what it brings, in quote quantums."""
+    quote = fill.quote
+    if quote is None:
+        quote = fill.market.quote_quantums(abs(fill.quantums), fill.subticks)
+    return quote if fill.quantums > 0 else -quote
+
+
+DELEVERAGED: Final = ("DELEVERAGED", "OFFSETTING")
+"""The types of a fill that no order made, of either side: at no price of a book, free of fees."""
+
+
+def _fill_record(fill: Filled, quote: int, position: LedgerPosition) -> FillRecord:
+    return FillRecord(
+        id=fill.id, order_id=fill.order_id, ticker=fill.market.ticker, quantums=fill.quantums,
+        subticks=fill.subticks, quote=quote, fee=fill.fee, builder_fee=fill.builder_fee,
+        insurance=fill.insurance, liquidity=fill.liquidity, status=fill.type,
+        created=fill.when, client_metadata=fill.client_metadata, event=fill.event,
+        is_long=position.is_long,
+        before=None if fill.type in DELEVERAGED else position.indexed,
+    )  # fmt: skip
+
+
+def _count(position: LedgerPosition, fill: Filled, quote: int) -> None:
+    """Let a fill count for a position as the indexer does, once its match has moved it."""
+    sums, size, opens = (
+        position.indexed,
+        abs(fill.quantums),
+        position.is_long == (fill.quantums > 0),
+    )
+    price = fill_price(fill.market, fill.quantums, fill.subticks, quote, fill.type)
+    position.indexed = sums.filled(opens=opens, quantums=size, price=price)
+    if fill.type not in _UNEARNED:
+        earned = -Decimal(fill.fee - fill.builder_fee + fill.insurance).scaleb(-6)
+        if not opens and sums.opened:
+            closed = fill.market.size(min(size, sums.size))
+            apart = price - sums.entry if position.is_long else sums.entry - price
+            earned += _DECIMALS.multiply(apart, closed)
+        earned += sums.earned
+        position.indexed = msgspec.structs.replace(position.indexed, earned=earned)
+
+
+# What the indexer forgets in the profit that REST shows.
+_UNEARNED: Final = (*DELEVERAGED, "LIQUIDATED", "LIQUIDATION")
+
+
+def fill_price(
+    market: PerpetualMarket, quantums: int, subticks: int, quote: int, type_: str
+) -> Decimal:
+    """Return the price of a fill in USDC; that of a deleveraging follows from what it paid."""
+    if type_ not in DELEVERAGED:
+        return market.price(subticks)
+    price = _DECIMALS.divide(Decimal(abs(quote)).scaleb(-6), market.size(abs(quantums)))
+    return _DECIMALS.quantize(price, _SIXTEEN_PLACES)
+
+
+_SIXTEEN_PLACES: Final = Decimal("1e-16")
+
+
+def _unspared(margin: MarginFigures, quote_quantums: int) -> Refused | None:
+    """Return why an account of this margin may not give so much away, or nothing."""
+    if not 0 < quote_quantums < _UINT64:
+        got = f"{quote_quantums} quote quantums"
+        return Refused("OVERFLOW", "1 to 2**64 - 1 quote quantums", got)
+    if not margin.known:
+        return Refused("UNKNOWN", "a price for every position", ", ".join(margin.unknown))
+    if margin.free_collateral < quote_quantums:
+        expected = f"at most {max(0, margin.free_collateral)} quote quantums"
+        return Refused("UNDERCOLLATERALIZED", expected, str(quote_quantums))
+    return None
+
+
 # === Ledger ===
 
 # One account's money. Whatever happens to it is one of the events above, and leaves it as one; what
@@ -2400,89 +2490,9 @@ class Ledger:
         return sum(held[of].unrealized(part.net_notional) for of, part in parts)  # integers
 
 
-def _unbookable(fill: Filled) -> Refused | None:
-    """Return why no account could have had such a fill, or nothing."""
-    # A deleveraging may pay nothing at all; every other fill has a price.
-    priced = fill.subticks if fill.quote is None else 1
-    if not (0 < abs(fill.quantums) < _UINT64 and 0 < priced < _UINT64):
-        got = f"{fill.quantums} quantums at {fill.subticks} subticks"
-        return Refused("OVERFLOW", "a size and a price of 1 to 2**64 - 1", got)
-    sums = (fill.fee, fill.insurance, fill.quote or 0, fill.builder_fee)
-    if max(map(abs, sums)) >= _UINT64:
-        return Refused("OVERFLOW", "payments below 2**64 quote quantums", str(max(sums)))
-    return None
+# === Account figures ===
 
-
-def _quote(fill: Filled) -> int:
-    """Return what a fill pays, negative what it brings, in quote quantums."""
-    quote = fill.quote
-    if quote is None:
-        quote = fill.market.quote_quantums(abs(fill.quantums), fill.subticks)
-    return quote if fill.quantums > 0 else -quote
-
-
-DELEVERAGED: Final = ("DELEVERAGED", "OFFSETTING")
-"""The types of a fill that no order made, of either side: at no price of a book, free of fees."""
-
-
-def _fill_record(fill: Filled, quote: int, position: LedgerPosition) -> FillRecord:
-    return FillRecord(
-        id=fill.id, order_id=fill.order_id, ticker=fill.market.ticker, quantums=fill.quantums,
-        subticks=fill.subticks, quote=quote, fee=fill.fee, builder_fee=fill.builder_fee,
-        insurance=fill.insurance, liquidity=fill.liquidity, status=fill.type,
-        created=fill.when, client_metadata=fill.client_metadata, event=fill.event,
-        is_long=position.is_long,
-        before=None if fill.type in DELEVERAGED else position.indexed,
-    )  # fmt: skip
-
-
-def _count(position: LedgerPosition, fill: Filled, quote: int) -> None:
-    """Let a fill count for a position as the indexer does, once its match has moved it."""
-    sums, size, opens = (
-        position.indexed,
-        abs(fill.quantums),
-        position.is_long == (fill.quantums > 0),
-    )
-    price = fill_price(fill.market, fill.quantums, fill.subticks, quote, fill.type)
-    position.indexed = sums.filled(opens=opens, quantums=size, price=price)
-    if fill.type not in _UNEARNED:
-        earned = -Decimal(fill.fee - fill.builder_fee + fill.insurance).scaleb(-6)
-        if not opens and sums.opened:
-            closed = fill.market.size(min(size, sums.size))
-            apart = price - sums.entry if position.is_long else sums.entry - price
-            earned += _DECIMALS.multiply(apart, closed)
-        earned += sums.earned
-        position.indexed = msgspec.structs.replace(position.indexed, earned=earned)
-
-
-# What the indexer forgets in the profit that REST shows.
-_UNEARNED: Final = (*DELEVERAGED, "LIQUIDATED", "LIQUIDATION")
-
-
-def fill_price(
-    market: PerpetualMarket, quantums: int, subticks: int, quote: int, type_: str
-) -> Decimal:
-    """Return the price of a fill in USDC; that of a deleveraging follows from what it paid."""
-    if type_ not in DELEVERAGED:
-        return market.price(subticks)
-    price = _DECIMALS.divide(Decimal(abs(quote)).scaleb(-6), market.size(abs(quantums)))
-    return _DECIMALS.quantize(price, _SIXTEEN_PLACES)
-
-
-_SIXTEEN_PLACES: Final = Decimal("1e-16")
-
-
-def _unspared(margin: MarginFigures, quote_quantums: int) -> Refused | None:
-    """Return why an account of this margin may not give so much away, or nothing."""
-    if not 0 < quote_quantums < _UINT64:
-        got = f"{quote_quantums} quote quantums"
-        return Refused("OVERFLOW", "1 to 2**64 - 1 quote quantums", got)
-    if not margin.known:
-        return Refused("UNKNOWN", "a price for every position", ", ".join(margin.unknown))
-    if margin.free_collateral < quote_quantums:
-        expected = f"at most {max(0, margin.free_collateral)} quote quantums"
-        return Refused("UNDERCOLLATERALIZED", expected, str(quote_quantums))
-    return None
+# What an account did and what it is worth, all at once.
 
 
 class AccountFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -3810,8 +3820,9 @@ def _share_missing(found: int, of: int) -> float | None:
 
 # === Limits ===
 
-# How much of what an owner may send within how many blocks: all of these hold at once, and failed
-# attempts count. Source: x/clob/rate_limit; governance may change them.
+# What an owner may send: by its form, by how much of it within how many blocks (all of these hold
+# at once, and failed attempts count), and by the equity. Source: x/clob/rate_limit and
+# equity_tier_limit; governance may change them.
 
 _RATES: Final = {
     # Stateful or not: blocks, and the most within them.
@@ -3842,6 +3853,51 @@ class Attempts:
         return ""
 
 
+class Limits:
+    """What the chain takes of what one owner sends; each message that is judged is counted."""
+
+    __slots__ = ("_attempts", "_ledger")
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger, self._attempts = ledger, Attempts()
+
+    def of_order(
+        self, order: OrderRequest, view: MarketView, market: PerpetualMarket,
+        open_orders: Iterable[int],
+    ) -> str:  # fmt: skip
+        """Name the chain's error for an order, or nothing.
+
+        `open_orders` counts the stateful ones that stand or are on their way, market by market.
+        """
+        height, seconds = view.chain.height, view.chain.time_ns // _SECOND_NS
+        error = objection(order, market, status=view.status, height=height, time=seconds)
+        if error:
+            return error
+        if order.order_flags == TWAP:
+            return "ErrTwapOrderNotSimulated"
+        stateful = order.order_flags != SHORT_TERM
+        if error := self._of_pace(view, stateful=stateful):
+            return error
+        if stateful:
+            worth = self._ledger.equity  # an unknown one allows none
+            limit = 0 if worth is None else stateful_order_limit(worth)
+            if sum(open_orders) >= limit:  # integers
+                return "ErrOrderWouldExceedMaxOpenOrdersEquityTierLimit"
+        return ""
+
+    def of_cancel(self, cancel: CancelRequest, view: MarketView) -> str:
+        """Name the chain's error for a cancel, or nothing."""
+        height, seconds = view.chain.height, view.chain.time_ns // _SECOND_NS
+        error = cancel_objection(cancel, height=height, time=seconds)
+        if error or cancel.order_flags != SHORT_TERM:
+            return error
+        return self._of_pace(view, stateful=False)
+
+    def _of_pace(self, view: MarketView, *, stateful: bool) -> str:
+        exceeded = self._attempts.objection(block_and_hour(view)[0], stateful=stateful)
+        return "ErrBlockRateLimitExceeded" if exceeded else ""
+
+
 # === Recorded market ===
 
 # One market's recorded book on ours: as makers while an order of ours is matched, as takers when
@@ -3855,6 +3911,17 @@ _CROWD: Final = Subaccount("recorded market", 0)
 def matches(view: MarketView) -> bool:
     """Return whether the venue would match on what is known of a market."""
     return not stopping(view, "match")
+
+
+def traded(view: MarketView) -> Iterator[tuple[Trade, int, int]]:
+    """Yield the trades that a view has just brought, each with its subticks and quantums."""
+    if (market := view.market) is None:
+        return
+    for trade in view.fresh:
+        try:
+            yield trade, market.subticks(trade.price_text), market.quantums(trade.size_text)
+        except GridError:  # no trade of this market
+            continue
 
 
 class Crowd:
@@ -4593,7 +4660,7 @@ class PaperVenue:
         self._seen = Seen()
         ledger = Ledger(subaccount, deposit, journal=journal)
         self._account = PaperAccount(ledger, self._seen, backstop, fees)
-        self._delays, self._attempts = (latency or Latency()).draws(), Attempts()
+        self._delays, self._limits = (latency or Latency()).draws(), Limits(ledger)
         self.markets: dict[str, PaperMarket] = {}
         self._busy: set[str] = set()
         self._idle = self._is_calm = False
@@ -4689,10 +4756,8 @@ class PaperVenue:
         if isinstance(event, MarketView):
             if first or self._return is None:
                 self._see(event)
-        elif isinstance(event, OrderRequest):
-            self._request(event)
         else:
-            self._cancel(event)
+            self._send(event)
         then = self._flush()
         return first + then if first else then
 
@@ -4740,54 +4805,32 @@ class PaperVenue:
 
     # --- messages of ours
 
-    def _request(self, request: OrderRequest) -> None:
-        view = self._seen.views.get(request.ticker)
+    def _send(self, sent: OrderRequest | CancelRequest) -> None:
+        """Send one on its way, unless the chain would not take it."""
+        view = self._seen.views.get(sent.ticker)
         if view is None or view.market is None:
             self.refusals["ErrInvalidClob"] += 1  # and no market to name it by in an answer
             return
+        market = self._market(view, view.market)
+        if isinstance(sent, OrderRequest):
+            self._request(market, sent)
+        elif error := self._limits.of_cancel(sent, view):
+            self.refusals[error] += 1
+        else:
+            self._wait(market, sent)
+
+    def _request(self, market: PaperMarket, request: OrderRequest) -> None:
+        view, order = market.view, Order.of(self.subaccount, request)
         self._value(view)
-        order, height = Order.of(self.subaccount, request), view.chain.height
-        market, seconds = self._market(view, view.market), view.chain.time_ns // _SECOND_NS
-        error = objection(request, view.market, status=view.status, height=height, time=seconds)
-        if error := error or self._limit(order, view):
+        open_orders = (market.stateful for market in self.markets.values())
+        if error := self._limits.of_order(request, view, market.market, open_orders):
             market.refuse(order, error)
             return
         # A quiet market processes no blocks: let ids that have served their time go first.
-        market.expire(height)
+        market.expire(view.chain.height)
         self._wait(market, order)
         if order.order_flags == SHORT_TERM:
             market.open(order)
-
-    def _limit(self, order: Order, view: MarketView) -> str:
-        """Name the limit that an order exceeds, or nothing."""
-        if order.order_flags == TWAP:
-            return "ErrTwapOrderNotSimulated"
-        stateful = order.order_flags != SHORT_TERM
-        if self._attempts.objection(block_and_hour(view)[0], stateful=stateful):
-            return "ErrBlockRateLimitExceeded"
-        if stateful:
-            worth = self.ledger.equity  # an unknown one allows none
-            limit = 0 if worth is None else stateful_order_limit(worth)
-            open_ = sum(market.stateful for market in self.markets.values())  # integers
-            if open_ >= limit:
-                return "ErrOrderWouldExceedMaxOpenOrdersEquityTierLimit"
-        return ""
-
-    def _cancel(self, cancel: CancelRequest) -> None:
-        view = self._seen.views.get(cancel.ticker)
-        if view is None or view.market is None:
-            self.refusals["ErrInvalidClob"] += 1
-            return
-        seconds, short = view.chain.time_ns // _SECOND_NS, cancel.order_flags == SHORT_TERM
-        error, block = cancel_objection(cancel, height=view.chain.height, time=seconds), 0
-        if not error and short:
-            block = block_and_hour(view)[0]
-            if self._attempts.objection(block, stateful=False):
-                error = "ErrBlockRateLimitExceeded"
-        if error:
-            self.refusals[error] += 1
-        else:
-            self._wait(self._market(view, view.market), cancel)
 
     def _market(self, view: MarketView, market: PerpetualMarket) -> PaperMarket:
         known = self.markets.get(view.ticker)
@@ -4881,14 +4924,7 @@ class PaperVenue:
     def _observe(self, view: MarketView) -> None:
         """Hold trades of the tape against our fills, and let them reach what rests and waits."""
         market = self.markets[view.ticker] if view.ticker in self._busy else None
-        if view.market is None or not (market or self.optimism.pending):
-            return
-        for trade in view.fresh:
-            try:
-                at = view.market.subticks(trade.price_text)
-                size = view.market.quantums(trade.size_text)
-            except GridError:  # no trade of this market
-                continue
+        for trade, at, size in traded(view) if market or self.optimism.pending else ():
             self.optimism.observe(view.ticker, trade.side, at, size, trade.at_ns)
             if market is not None:
                 market.observe(trade, at, size)

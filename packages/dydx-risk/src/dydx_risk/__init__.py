@@ -25,13 +25,16 @@ of values; `Risk` holds the state. Only `Approved` and `Reduce` carry an order.
 - Policy, Verdicts: by which rules, and what was decided.
 - Returns: how much of each market's last hour is known, its volatility and beta.
 - Valuation: each held position's margin and their sum, a price at a time.
-- Course and turns: where equity came from, how fast and far the market takes it, what rests.
-- Gate: `review(decision, situation)`: every rule of entry, and the words of its refusal.
+- Course, Turns: where equity came from, how fast and far the market takes it, what rests.
+- Situation, Objections: what the gate judges by, and what there is against a decision, in words.
+- Entries, Cuts: how an entry meets the market, and what of it is not too much.
+- Gate: `review(decision, situation)`, the whole judgement.
 - Checks: the limits that an approved order was held to, with its figures, for readers.
-- Guard: `retreat`, `protect`: how far to go back, `triggers` at which levels; `defend` fires it.
+- Retreat, Triggers: how far to go back (`retreat`, `protect`), and at which levels.
+- Guard: `defend` fires what is due; `Defence` is what an account's guard remembers.
 - Watch: the account's risk second by second, for panels.
 - Upkeep: what stands on the venue: brackets go with their position, entries are taken back.
-- Risk, Streams: the state, and the operator around it.
+- Outbox, Risk, Streams: what went out, the state, and the operator around it.
 
 The guard defends the distance `restore_to`. Once it is lost a move is on: its room is what prices
 may take from there to `act_below`, and stairs lead out before the end of it.
@@ -91,7 +94,7 @@ __all__ = [
     # Stress
     "MOVES_PERCENT", "StressCell", "StressTable", "stress_table",
     # Sizing and leverage
-    "LeverageAdvice", "Proposal", "Sizing", "fixed_fraction", "kelly", "size_position",
+    "LeverageAdvice", "Proposal", "Sizing", "size_position",
     "suggest_leverage", "volatility_target",
     # Positions
     "Position", "Reservation",
@@ -110,14 +113,16 @@ __all__ = [
     # Verdicts
     "Approved", "Bracket", "Denied", "GateChange", "Judgement", "Reduce", "Verdict", "Withdraw",
     "audit_row",
+    # Course
+    "Memory",
+    # Turns
+    "Elapsed", "Turns",
     # Checks
     "Check", "checks",
-    # Guard
+    # Triggers
     "Trigger",
     # Watch
     "Watch",
-    # Course and turns
-    "Elapsed", "Memory", "Turns",
     # Risk
     "Risk",
     # Streams
@@ -1646,14 +1651,6 @@ class Sizing(msgspec.Struct, frozen=True, gc=False):
     after: MarginFigures | None = None
 
 
-def fixed_fraction(equity: int | None, fraction: float, stop: float = 1.0) -> Proposal:
-    """Propose to lose at most `fraction` of equity if the price moves by `stop` against it."""
-    _expect("fraction", fraction, least=-inf)
-    _expect("stop", stop, least=1e-4)
-    words = f"{share_text(fraction)} of equity at a stop of {share_text(stop)}"
-    return _proposal(equity, fraction / stop, words)
-
-
 def volatility_target(
     equity: int | None, target_1h: float, volatility_1h: float | None, cap: float
 ) -> Proposal:
@@ -1668,26 +1665,6 @@ def volatility_target(
     leverage = min(max(target_1h / volatility_1h, -cap), cap)
     calm = f"at a volatility of {share_text(volatility_1h)}"
     words = f"{share_text(target_1h)} an hour {calm}, at most {cap:g} times"
-    return _proposal(equity, leverage, words)
-
-
-def kelly(
-    equity: int | None, edge_1h: float | None, volatility_1h: float | None, cap: float,
-    share: float = 0.5,
-) -> Proposal:  # fmt: skip
-    """Propose a share of Kelly's fraction, edge over variance, at most `cap` times equity.
-
-    `edge_1h` is the expected return of an hour, costs deducted; a negative one proposes a short.
-    """
-    _expect("cap", cap, least=0)
-    _expect("share", share, above=0)
-    if edge_1h is None or not isfinite(edge_1h):
-        return Proposal(None, f"no usable edge, got {edge_1h}")
-    if not _usable(volatility_1h):
-        return Proposal(None, _no_volatility(volatility_1h))
-    whole = edge_1h / (volatility_1h * volatility_1h)
-    leverage = min(max(share * whole, -cap), cap)
-    words = f"{share:g} of Kelly's {whole:.2f} times equity, at most {cap:g} times"
     return _proposal(equity, leverage, words)
 
 
@@ -3315,6 +3292,21 @@ class Policy(BaseModel):
     guard_cuts: int = Field(
         default=4, ge=1, le=10, description="steps in which the guard goes from keeping to nothing"
     )
+    guard_levels: int = Field(
+        default=25, ge=1, le=1_000, description="levels of a book that an order of the guard takes"
+    )
+    guard_reach_bps: int = Field(
+        default=300, ge=0, lt=10_000,
+        description="how far from the best price the guard counts on a book, in bps",
+    )  # fmt: skip
+    guard_haircut_bps: int = Field(
+        default=300, ge=0, lt=10_000,
+        description="what the guard takes from the oracle price where no book is known, in bps",
+    )  # fmt: skip
+    guard_chase: float = Field(
+        default=0.75, ge=0, lt=1,
+        description="how much of the way to liquidation the worst price of the guard may give up",
+    )  # fmt: skip
     taker_fee_ppm: int = Field(
         default=500, ge=0, le=100_000, description="what taking costs, in parts per million"
     )
@@ -3391,7 +3383,11 @@ class Policy(BaseModel):
             act_below=self.act_below,
             restore_to=self.restore_to,
             cuts=self.guard_cuts,
+            levels=self.guard_levels,
             slippage_bps=self.guard_slippage_bps,
+            reach_bps=self.guard_reach_bps,
+            haircut_bps=self.guard_haircut_bps,
+            chase=self.guard_chase,
             taker_fee_ppm=self.taker_fee_ppm,
         )
 
@@ -3993,13 +3989,12 @@ def worsened(before: MarginFigures, after: MarginFigures) -> MarginFigures:
     )
 
 
-# === Course and turns ===
+# === Course ===
 
-# Where the equity came from, how fast and how far the market takes it, and what rests after guard
-# or protection acted: what gate and guard know of the past. Event time and blocks only.
+# Where the equity came from: what a day and a peak lost, and what of the past outlives a run. Event
+# time only.
 
 _DAY_NS: Final = 24 * _HOUR_NS
-_TURN_NS: Final = 2_000_000_000
 
 
 class Memory(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -4059,9 +4054,10 @@ class Memory(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class Falls:
     """How deep the profit fell below its peak over a whole run, by what the market and fees took.
 
-    Quote quantums. `depth` is how far below it is now, `deepest` how far it ever was, and `share`
-    that as a share of the equity there was at the peak. `today` is what was won or lost since the
-    UTC day began: what a run was not there for is none of it.
+    A run that goes on with an account goes on from its peak. Quote quantums. `depth` is how far
+    below it is now, `deepest` how far it ever was, and `share` that as a share of the equity there
+    was at the peak. `today` is what was won or lost since the UTC day began: what a run was not
+    there for is none of it.
     """
 
     __slots__ = ("_day", "_opened", "_profit", "deepest", "peak", "share")
@@ -4086,10 +4082,9 @@ class Falls:
         self._opened += profit - self._profit
         self.peak, self._profit = profit + self.depth, profit
 
-    def recall(self, profit: int, day: int, opened: int) -> None:
-        """Go on from what an earlier run knew, with the day that it was in."""
-        self.begin(profit)
-        self._day, self._opened = day, opened
+    def recall(self, profit: int, day: int, opened: int, peak: int) -> None:
+        """Go on from what an earlier run knew, with the day that it was in and its peak."""
+        self.peak, self._profit, self._day, self._opened = peak, profit, day, opened
 
     def move(self, profit: int, equity: int, day: int) -> None:
         """Take the profit of the moment in, the equity with it, and which UTC day it is."""
@@ -4173,7 +4168,7 @@ class Course:
         self.profit, self._withdrawn = memory.equity, memory.withdrawn
         self.lost, self.sunk, self.cause = memory.lost, memory.sunk, memory.cause
         self._funding = -memory.paid_of_day, -memory.paid_since_peak
-        self.falls.recall(memory.equity, memory.day, memory.opened)
+        self.falls.recall(memory.equity, memory.day, memory.opened, memory.peak)
         self.judge_by(memory.judged_by(policy), policy)
 
     def doubt(self, equity: int) -> None:
@@ -4291,6 +4286,14 @@ class Course:
 
 def _cause(lost: int, paid: int) -> str:
     return "; most of it is funding, or left without a reported cause" if 2 * paid > lost else ""
+
+
+# === Turns ===
+
+# How fast and how far the market takes the equity, and what rests after guard or protection acted.
+# Event time and blocks only.
+
+_TURN_NS: Final = 2_000_000_000
 
 
 class Elapsed:
@@ -4462,23 +4465,11 @@ class CoolDown:
         return max(self._until.get(ticker, 0), self.all_until)
 
 
-# === Gate ===
+# === Situation ===
 
-# Judges one decision by values alone: `review` sends, stores and raises nothing.
-# What shrinks a position meets no limit here, what adds risk meets every one.
+# All that the gate judges by, and what keeps it from being open at all.
 
 _Objection = tuple[Reason, str, Mapping[str, object]]
-# The reason of a denial, by the objection of dydx_data.
-_REASONS: Final[Mapping[ObjectionKind, Reason]] = {
-    "STATUS": "STATUS",
-    "UNKNOWN_STATUS": "STATUS",
-    "UNKNOWN_MARKET": "UNKNOWN_MARKET",
-    "UNKNOWN_ORACLE": "UNKNOWN_ORACLE",
-    "UNKNOWN_BOOK": "NO_BOOK",
-    "ONE_SIDED": "NO_BOOK",
-    "STALE": "STALE",
-    "LAG": "LAG",
-}
 
 
 class Stops:
@@ -4524,99 +4515,6 @@ class Situation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     standing: int = 0
     number: int = 1
     client_id: int = 1
-
-
-class _Room(msgspec.Struct, frozen=True, gc=False):
-    # A limit of notional: the whole account's or one market's, in USDC or in equities.
-    reason: Reason
-    what: str
-    limit: float
-    of_account: bool
-    in_equities: bool
-
-    def most(self, others: int, own: int, equity: int, cost_ppm: int) -> int:
-        """Return how large a position may be, in quote quantums, once growing has cost its part."""
-        others *= self.of_account
-        if not self.in_equities:
-            return int(self.limit * 1e6) - others
-        share = floor(self.limit * PPM)
-        most = share * (equity * PPM + cost_ppm * own) - others * PPM**2
-        return most // (PPM**2 + share * cost_ppm)
-
-    def used(self, others: int, own: int, equity: int) -> float:
-        """Return what is used of the limit, in its own unit: inf of an equity of nothing."""
-        unit = equity if self.in_equities else 10**6
-        return (own + others * self.of_account) / unit if unit > 0 else inf
-
-
-def _rooms(policy: Policy, ticker: str) -> Iterator[_Room]:
-    """Yield the limits of notional that a policy sets."""
-    market = f"notional of {ticker}"
-    if (most := policy.max_account_usdc) is not None:
-        yield _Room("NOTIONAL", "notional in USDC", most, True, False)
-    if (most := policy.max_account_share) is not None:
-        yield _Room("NOTIONAL", "notional in equities", most, True, True)
-    if (most := policy.market_usdc.get(ticker, policy.max_market_usdc)) is not None:
-        yield _Room("MARKET_NOTIONAL", f"{market} in USDC", most, False, False)
-    if (most := policy.max_market_share) is not None:
-        yield _Room("MARKET_NOTIONAL", f"{market} in equities", most, False, True)
-
-
-class _Case(msgspec.Struct, frozen=True, gc=False):
-    # A decision with the market it is about, what is held of it, and its limits of notional.
-    decision: Decision
-    view: MarketView
-    market: PerpetualMarket
-    held: int
-    now: Situation
-    rooms: tuple[_Room, ...]
-
-
-def review(decision: Decision, now: Situation) -> Approved | Denied:
-    """Judge one decision; the first objection wins, and what is too much is cut where it can be."""
-    views, target_usdc = now.valued.views, decision.target_usdc
-    view = views.get(decision.ticker)
-    market = view.market if view is not None else None
-    if view is None or market is None:
-        why = f"{decision.ticker} is not known yet"
-        return _denied(decision, ("UNKNOWN_MARKET", why, {"markets_known": len(views)}), now.number)
-    held, ticker = now.valued.size(market.ticker), market.ticker
-    leaves_now = decision.urgency >= 1.0 and not target_usdc
-    if ticker in now.valued.account.by_hand and not leaves_now:
-        why = f"somebody else trades {ticker}: it is left to them until nothing is held or rests"
-        return _denied(decision, ("FOREIGN", why, {"ticker": ticker}), now.number)
-    case = _Case(decision, view, market, held, now, (*_rooms(now.policy, ticker),))
-    target = _at_oracle(target_usdc, view, market)
-    if target_usdc * held < 0 and abs(held) >= market.step_base_quantums:
-        # Two orders, the second when the first is done: sent as one or side by side, the far side
-        # would open whole wherever another exit has matched first.
-        return _leave(case, -held)
-    if target is None:
-        unpriced: _Objection = "UNKNOWN_ORACLE", f"no oracle price of {ticker}", {"ticker": ticker}
-        return _denied(decision, unpriced, now.number)
-    if held and target * held >= 0 and abs(target) < abs(held):
-        return _leave(case, target - held)
-    return _enter(case, target - held)
-
-
-def only_brackets(decision: Decision) -> bool:
-    """Return whether a decision changes nothing but where what is held is left."""
-    return decision.target_usdc == decision.previous_usdc != 0
-
-
-def review_brackets(decision: Decision, now: Situation) -> Levels | Denied | None:
-    """Judge where what is held shall be left; None for nowhere."""
-    view = now.valued.views.get(decision.ticker)
-    if view is None or view.market is None:
-        why = f"{decision.ticker} is not known yet"
-        return _denied(decision, ("UNKNOWN_MARKET", why, {}), now.number)
-    held = now.valued.size(decision.ticker)
-    case = _Case(decision, view, view.market, held, now, ())
-    if decision.target_usdc * held <= 0:
-        why = f"no {_side_word(decision)} is held that a stop or a profit could leave"
-        return _refused(case, ("INTENT", why, {"held": held}))
-    found = _intended(case, _entry_price(case))
-    return found if isinstance(found, Levels | None) else _refused(case, found)
 
 
 def standing(now: Situation) -> Standing:
@@ -4681,67 +4579,260 @@ def dangers(now: Situation) -> Iterator[_Objection]:
         yield "COOL_DOWN", why, {"left_s": left / 1e9}
 
 
-def _leave(case: _Case, delta: int) -> Approved | Denied:
-    # No limit may block the way out, only the grid, what the venue refuses anyhow, and a price that
-    # only an urgent exit would take; nothing is sent out twice.
-    view, market, valued, policy = case.view, case.market, case.now.valued, case.now.policy
-    if stops := stopping(view, "exit"):
-        reason, why = _REASONS[stops[0].kind], f"{stops[0].why}: no order is taken"
-        return _refused(case, (reason, why, dict(stops[0].figures)))
-    pending = valued.reductions(market.ticker)
-    going = sum(r.order.quantums for r in pending if not r.doubted)  # integers
-    if going >= abs(delta):
-        return _refused(case, _waiting(pending[-1], valued.account.height))
-    delta += going if delta < 0 else -going
-    urgent = case.decision.urgency >= 1.0 and not case.decision.target_usdc
-    bound = None if urgent else policy.max_oracle_bps
-    candidate = ioc(view, market, delta, policy.guard_slippage_bps, bound)
-    if candidate is None:
-        why, figures = "neither a book nor an oracle price to go by", {"known": view.book.known}
-        return _refused(case, ("NO_BOOK", why, figures))
-    if not candidate.size:
-        return _refused(case, _below_step(market, delta))
-    if bound is not None and (off := _off_oracle(candidate, bound)) is not None:
-        why = f"{off[1]}; a target of 0 at urgency 1 is not bound"
-        return _refused(case, (off[0], why, off[2]))
+# === Objections ===
+
+# What there is against a decision, in words and figures: by its market, its account, what is in
+# flight, and by each limit that a fill at the worst price would be beyond.
+
+# The reason of a denial, by the objection of dydx_data.
+_REASONS: Final[Mapping[ObjectionKind, Reason]] = {
+    "STATUS": "STATUS",
+    "UNKNOWN_STATUS": "STATUS",
+    "UNKNOWN_MARKET": "UNKNOWN_MARKET",
+    "UNKNOWN_ORACLE": "UNKNOWN_ORACLE",
+    "UNKNOWN_BOOK": "NO_BOOK",
+    "ONE_SIDED": "NO_BOOK",
+    "STALE": "STALE",
+    "LAG": "LAG",
+}
+
+_NO_HEIGHT: Final[_Objection] = ("UNKNOWN_HEIGHT", "no block height seen yet", {"height": 0})
+
+
+class _Room(msgspec.Struct, frozen=True, gc=False):
+    # A limit of notional: the whole account's or one market's, in USDC or in equities.
+    reason: Reason
+    what: str
+    limit: float
+    of_account: bool
+    in_equities: bool
+
+    def most(self, others: int, own: int, equity: int, cost_ppm: int) -> int:
+        """Return how large a position may be, in quote quantums, once growing has cost its part."""
+        others *= self.of_account
+        if not self.in_equities:
+            return int(self.limit * 1e6) - others
+        share = floor(self.limit * PPM)
+        most = share * (equity * PPM + cost_ppm * own) - others * PPM**2
+        return most // (PPM**2 + share * cost_ppm)
+
+    def used(self, others: int, own: int, equity: int) -> float:
+        """Return what is used of the limit, in its own unit: inf of an equity of nothing."""
+        unit = equity if self.in_equities else 10**6
+        return (own + others * self.of_account) / unit if unit > 0 else inf
+
+
+def _rooms(policy: Policy, ticker: str) -> Iterator[_Room]:
+    """Yield the limits of notional that a policy sets."""
+    market = f"notional of {ticker}"
+    if (most := policy.max_account_usdc) is not None:
+        yield _Room("NOTIONAL", "notional in USDC", most, True, False)
+    if (most := policy.max_account_share) is not None:
+        yield _Room("NOTIONAL", "notional in equities", most, True, True)
+    if (most := policy.market_usdc.get(ticker, policy.max_market_usdc)) is not None:
+        yield _Room("MARKET_NOTIONAL", f"{market} in USDC", most, False, False)
+    if (most := policy.max_market_share) is not None:
+        yield _Room("MARKET_NOTIONAL", f"{market} in equities", most, False, True)
+
+
+class _Case(msgspec.Struct, frozen=True, gc=False):
+    # A decision with the market it is about, what is held of it, and its limits of notional.
+    decision: Decision
+    view: MarketView
+    market: PerpetualMarket
+    held: int
+    now: Situation
+    rooms: tuple[_Room, ...]
+
+
+def _unready(case: _Case) -> Iterator[_Objection]:
+    """Yield what speaks against any new risk in this market now, whatever its size."""
+    valued, ticker = case.now.valued, case.market.ticker
+    if pending := valued.account.in_flight(ticker):
+        yield _waiting(pending[-1], valued.account.height)
+    yield from _astray(valued.account, ticker)
+    yield from dangers(case.now)
+    yield from _resting(case)
+    yield from _untradable(case.view, case.decision.at, case.now.policy)
+    yield from _outdated(valued.held, case.decision.at, case.now.policy)
+    views = valued.views
+    others = [m for t in _occupied(valued) if t in views and (m := views[t].market) is not None]
+    if mixes_isolated([case.market, *(m for m in others if m is not case.market)]):
+        held = " ".join(sorted(other.ticker for other in others if other is not case.market))
+        yield "ISOLATED", "an isolated market needs a subaccount of its own", {"held": held}
+    yield from _unmeasured(case)
+
+
+def _astray(account: Account, ticker: str) -> Iterator[_Objection]:
+    """Yield that an order of an earlier run may still fill: with another one it would be twice."""
+    for state in account.strays.values():
+        if state.named is not None and state.named.ticker == ticker:
+            number = state.named.client_id
+            why = f"an order of an earlier run, client id {number}, is still to be taken back"
+            yield "IN_FLIGHT", why, {"client_id": number}
+            return
+
+
+def _unmeasured(case: _Case) -> Iterator[_Objection]:
+    """Yield what is not known of a market's past: one that was not watched is not calm."""
+    policy, returns, ticker = case.now.policy, case.now.returns, case.market.ticker
+    if (least := policy.warm_up_s) and (known_s := returns.known_s(ticker)) < least:
+        why = f"{known_s:.0f} s of the last hour of {ticker} are known, expected {least:g} s"
+        yield "WARM_UP", why, {"known_s": known_s, "limit_s": least}
+    if policy.max_volatility_1h is not None:
+        volatility = returns.volatility_1h(ticker)
+        if not _usable(volatility):
+            why = f"{ticker} cannot be sized: {_no_volatility(volatility)}"
+            figures = {"volatility_1h": volatility, "known_s": returns.known_s(ticker)}
+            yield "VOLATILITY_UNKNOWN", why, figures
+
+
+def _resting(case: _Case) -> Iterator[_Objection]:
+    ticker, rest, now = case.market.ticker, case.now.rest, case.now.now
+    if (left := rest.until(ticker) - now) > 0 and rest.all_until <= now:
+        why = f"{ticker} was reduced: nothing enters until {time_text(case.decision.at + left)}"
+        yield "COOL_DOWN", f"{why}, for {left / 1e9:.0f} s", {"left_s": left / 1e9}
+
+
+def _untradable(view: MarketView, at: int, policy: Policy) -> Iterator[_Objection]:
+    """Yield what a market itself has against being entered: all that a view can deny."""
+    for objection in stopping(view, "entry", at, policy.stale_ns):
+        yield _REASONS[objection.kind], objection.why, dict(objection.figures)
     if not view.chain.height:
-        return _refused(case, _NO_HEIGHT)
-    interest, worst = valued.interest(view), candidate.worst_quote
-    after = candidate.after(valued.margin, case.held, worst, policy.taker_fee_ppm, interest)
-    old, new = (amount_text(market.size(size)) for size in (case.held, case.held + candidate.delta))
-    why = f"{candidate.words} shrinks {old} to {new}: that always passes"
-    if case.decision.target_usdc * case.held < 0:
-        why += "; the other side waits until nothing is held"
-    order = _request(case, candidate, reduce_only=True)
-    # Passed already, a stop is one that has been hit: nothing to refuse.
-    levels = _levels_as_decided(case) if case.decision.target_usdc * case.held > 0 else None
-    return _approved(case, order, after, why, levels)
+        yield _NO_HEIGHT
 
 
-def _enter(case: _Case, delta: int) -> Approved | Denied:
-    objection = next(_unready(case), None)
-    if objection is not None:
-        return _refused(case, objection)
-    base, candidate = case.now.valued.reserved, _ENTRIES[case.decision.entry](case, delta)
-    if not isinstance(candidate, Candidate):
-        return _refused(case, candidate)
-    levels = _intended(case, _entry_price(case, candidate))
-    if isinstance(levels, tuple):
-        return _refused(case, levels)
-    fit = _fitted(case, candidate, base)
-    if isinstance(fit, tuple):
-        return _refused(case, fit)
-    candidate, after = fit.candidate, fit.after
-    beyond = next(_beyond(case, candidate, after), None)
-    if beyond is not None:
-        return _refused(case, beyond)
-    order = _request(case, candidate, reduce_only=False)
+def _outdated(held: Mapping[str, Exposure], at: int, policy: Policy) -> Iterator[_Objection]:
+    # The margin is no younger than the oldest price in it. One that nobody moves is not old.
+    since = at - policy.stale_ns
+    aged = [(t, e.view) for t, e in held.items() if e.oracle and e.oracle.at < since]
+    old = [(view.priced_at, ticker) for ticker, view in aged if view is not None]
+    oldest, ticker = min(old, default=(at, ""))
+    if oldest < since:
+        age, limit = at - oldest, policy.stale_seconds
+        words = f"is not confirmed for {age / 1e9:.1f} s, limit {limit:g} s"
+        why = f"the oracle price of {ticker} {words}"
+        yield "STALE", why, {"ticker": ticker, "age_s": age / 1e9, "limit_s": limit}
+
+
+def _waiting(pending: Reservation, height: int) -> _Objection:
+    last = pending.order.good_til_block
+    if pending.stands:
+        until = pending.order.good_til_block_time
+        why = f"{pending.verdict_id} waits for its price until {time_text(until * 10**9)}"
+        return "IN_FLIGHT", why, {"verdict": pending.verdict_id, "until": until, "now": height}
+    why = f"{pending.verdict_id} has no answer: it may fill until block {last}, now {height}"
+    if pending.shut:
+        why = f"{pending.verdict_id} was refused, {pending.shut}: until block {last}, now {height}"
+    return "IN_FLIGHT", why, {"verdict": pending.verdict_id, "until": last, "now": height}
+
+
+def _off_oracle(candidate: Candidate, bound_bps: int) -> _Objection | None:
+    """Return that the book offers nothing within the bound around the oracle price, if so."""
+    book, oracle, buys = candidate.view.book, candidate.view.oracle, candidate.side == "BUY"
+    level = book.best_ask if buys else book.best_bid
+    if level is None or oracle is None or oracle.digits <= 0:
+        return None
+    off = 100 * abs(level.price / oracle.price - 1)
+    # Nearly always far from the bound; at it, what counts is the grid.
+    if 100 * off < bound_bps - 1 or not candidate.is_beyond(level):
+        return None
+    name, way = ("ask", "above") if buys else ("bid", "below")
     why = (
-        f"{candidate.words}{_wait_words(case, order)}{fit.why}: free collateral "
-        f"{usdc_text(base.free_collateral)} becomes {usdc_text(after.free_collateral)}, leverage "
-        f"{after.leverage or 0:.2f}, distance {percent_text(after.distance)} at the worst price"
+        f"the best {name} {level.price_text} is {off:.1f} % {way} the oracle price {oracle.text}, "
+        f"limit {bound_bps / 100:g} %"
     )
-    return _approved(case, order, after, why, levels)
+    figures = {name: level.price_text, "oracle": oracle.text, "limit_bps": bound_bps}
+    return "OFF_ORACLE", why, figures
+
+
+def _below_step(market: PerpetualMarket, delta: int) -> _Objection:
+    wanted = amount_text(market.size(abs(delta)))
+    step = amount_text(market.size(market.step_base_quantums))
+    why = f"{wanted} {market.ticker} is left to trade, less than one step of {step}"
+    return "BELOW_STEP", why, {"wanted": wanted, "step": step}
+
+
+def _beyond(case: _Case, candidate: Candidate, after: MarginFigures) -> Iterator[_Objection]:
+    """Yield which limits the account would be beyond, were the candidate filled at its worst."""
+    policy, distance, leverage = case.now.policy, after.distance, after.leverage
+    if after.free_collateral < 0:
+        needs, has = usdc_text(after.initial_margin), usdc_text(after.net_collateral)
+        yield "MARGIN", f"needs {needs} of initial margin, would have {has}", _in_usdc(after)
+    limit_ = leverage_limit(case.now.course, policy)
+    if leverage is None or leverage > limit_:
+        was = "undefined" if leverage is None else f"{leverage:.2f}"
+        why = f"leverage would be {was}, limit {limit_:g}"
+        yield "LEVERAGE", why, _in_usdc(after)
+    if distance is not None and distance < policy.keep_above:
+        limit = percent_text(policy.keep_above)
+        why = f"distance would be {percent_text(distance)}, limit {limit}"
+        yield "DISTANCE", why, _in_usdc(after)
+    for reason, what, would_be, most in _measured(case, candidate):
+        if not would_be <= most:  # nor if it is no number
+            yield _passed(reason, what, would_be, most)
+
+
+def _measured(case: _Case, candidate: Candidate) -> Iterator[tuple[Reason, str, float, float]]:
+    """Yield what a policy limits: what it would be, and the most it may."""
+    policy, ticker, valued = case.now.policy, case.market.ticker, case.now.valued
+    most: float | None = policy.max_positions
+    if most is not None and ticker not in valued.held:
+        yield "POSITIONS", "positions", len(_occupied(valued) | {ticker}), most
+    if (most := policy.max_orders_per_minute) is not None:
+        yield "ORDER_RATE", "orders in a minute", case.now.sent + 1, most
+    if (most := policy.max_slippage_bps) is not None:
+        yield "SLIPPAGE", "slippage in bps", candidate.slippage_bps, most
+
+
+def _occupied(valued: Valuation) -> Set[str]:
+    """Return the markets in which something is held, or will be if what is in flight fills."""
+    account = valued.account
+    if not (account.reserved or account.unreadable or account.open_orders):
+        return valued.held.keys()
+    orders = [reservation.order for reservation in account.reserved.values()]
+    growing = {order.ticker for order in orders if not order.reduce_only}
+    growing |= {order.market.ticker for order, _ in valued.resting()}
+    return valued.held.keys() | account.unreadable | growing
+
+
+def leverage_limit(course: Course, policy: Policy) -> float:
+    """Return the gross leverage that may be held: with `protect` it goes with the room left."""
+    return policy.max_leverage * (borne(course.room) if policy.protect else 1.0)
+
+
+def _passed(reason: Reason, what: str, would_be: float, most: float) -> _Objection:
+    why = f"{what} would be {would_be:,.2f}, limit {most:,.2f}"
+    return reason, why, {"would_be": f"{would_be:.6f}", "limit": f"{most:.6f}"}
+
+
+def _in_usdc(margin: MarginFigures) -> dict[str, str]:
+    return {name: usdc_text(getattr(margin, name)) for name in _MARGIN_NAMES}
+
+
+def _refused(case: _Case, objection: _Objection) -> Denied:
+    return _denied(case.decision, objection, case.now.number)
+
+
+def _denied(
+    cause: Decision | MarketView, objection: _Objection, number: int, ticker: str = ""
+) -> Denied:
+    reason, why, figures = objection
+    return Denied(
+        id=f"V{number}",
+        ticker=ticker or cause.ticker,
+        decision=cause if isinstance(cause, Decision) else None,
+        seq=cause.seq,
+        at=cause.at,
+        reason=reason,
+        figures=tuple((name, str(figure)) for name, figure in figures.items()),
+        why=why,
+    )
+
+
+# === Entries ===
+
+# How an entry meets the market, at once, at rest or behind a trigger, and where it is left again.
 
 
 def _take(case: _Case, delta: int) -> Candidate | _Objection:
@@ -4905,131 +4996,10 @@ def _side_word(decision: Decision) -> str:
     return "long" if decision.target_usdc > 0 else "short"
 
 
-def _unready(case: _Case) -> Iterator[_Objection]:
-    """Yield what speaks against any new risk in this market now, whatever its size."""
-    valued, ticker = case.now.valued, case.market.ticker
-    if pending := valued.account.in_flight(ticker):
-        yield _waiting(pending[-1], valued.account.height)
-    yield from _astray(valued.account, ticker)
-    yield from dangers(case.now)
-    yield from _resting(case)
-    yield from _untradable(case.view, case.decision.at, case.now.policy)
-    yield from _outdated(valued.held, case.decision.at, case.now.policy)
-    views = valued.views
-    others = [m for t in _occupied(valued) if t in views and (m := views[t].market) is not None]
-    if mixes_isolated([case.market, *(m for m in others if m is not case.market)]):
-        held = " ".join(sorted(other.ticker for other in others if other is not case.market))
-        yield "ISOLATED", "an isolated market needs a subaccount of its own", {"held": held}
-    yield from _unmeasured(case)
+# === Cuts ===
 
-
-def _astray(account: Account, ticker: str) -> Iterator[_Objection]:
-    """Yield that an order of an earlier run may still fill: with another one it would be twice."""
-    for state in account.strays.values():
-        if state.named is not None and state.named.ticker == ticker:
-            number = state.named.client_id
-            why = f"an order of an earlier run, client id {number}, is still to be taken back"
-            yield "IN_FLIGHT", why, {"client_id": number}
-            return
-
-
-def _unmeasured(case: _Case) -> Iterator[_Objection]:
-    """Yield what is not known of a market's past: one that was not watched is not calm."""
-    policy, returns, ticker = case.now.policy, case.now.returns, case.market.ticker
-    if (least := policy.warm_up_s) and (known_s := returns.known_s(ticker)) < least:
-        why = f"{known_s:.0f} s of the last hour of {ticker} are known, expected {least:g} s"
-        yield "WARM_UP", why, {"known_s": known_s, "limit_s": least}
-    if policy.max_volatility_1h is not None:
-        volatility = returns.volatility_1h(ticker)
-        if not _usable(volatility):
-            why = f"{ticker} cannot be sized: {_no_volatility(volatility)}"
-            figures = {"volatility_1h": volatility, "known_s": returns.known_s(ticker)}
-            yield "VOLATILITY_UNKNOWN", why, figures
-
-
-def _resting(case: _Case) -> Iterator[_Objection]:
-    ticker, rest, now = case.market.ticker, case.now.rest, case.now.now
-    if (left := rest.until(ticker) - now) > 0 and rest.all_until <= now:
-        why = f"{ticker} was reduced: nothing enters until {time_text(case.decision.at + left)}"
-        yield "COOL_DOWN", f"{why}, for {left / 1e9:.0f} s", {"left_s": left / 1e9}
-
-
-def leverage_limit(course: Course, policy: Policy) -> float:
-    """Return the gross leverage that may be held: with `protect` it goes with the room left."""
-    return policy.max_leverage * (borne(course.room) if policy.protect else 1.0)
-
-
-def _occupied(valued: Valuation) -> Set[str]:
-    """Return the markets in which something is held, or will be if what is in flight fills."""
-    account = valued.account
-    if not (account.reserved or account.unreadable or account.open_orders):
-        return valued.held.keys()
-    orders = [reservation.order for reservation in account.reserved.values()]
-    growing = {order.ticker for order in orders if not order.reduce_only}
-    growing |= {order.market.ticker for order, _ in valued.resting()}
-    return valued.held.keys() | account.unreadable | growing
-
-
-def _untradable(view: MarketView, at: int, policy: Policy) -> Iterator[_Objection]:
-    """Yield what a market itself has against being entered: all that a view can deny."""
-    for objection in stopping(view, "entry", at, policy.stale_ns):
-        yield _REASONS[objection.kind], objection.why, dict(objection.figures)
-    if not view.chain.height:
-        yield _NO_HEIGHT
-
-
-def _off_oracle(candidate: Candidate, bound_bps: int) -> _Objection | None:
-    """Return that the book offers nothing within the bound around the oracle price, if so."""
-    book, oracle, buys = candidate.view.book, candidate.view.oracle, candidate.side == "BUY"
-    level = book.best_ask if buys else book.best_bid
-    if level is None or oracle is None or oracle.digits <= 0:
-        return None
-    off = 100 * abs(level.price / oracle.price - 1)
-    # Nearly always far from the bound; at it, what counts is the grid.
-    if 100 * off < bound_bps - 1 or not candidate.is_beyond(level):
-        return None
-    name, way = ("ask", "above") if buys else ("bid", "below")
-    why = (
-        f"the best {name} {level.price_text} is {off:.1f} % {way} the oracle price {oracle.text}, "
-        f"limit {bound_bps / 100:g} %"
-    )
-    figures = {name: level.price_text, "oracle": oracle.text, "limit_bps": bound_bps}
-    return "OFF_ORACLE", why, figures
-
-
-def _outdated(held: Mapping[str, Exposure], at: int, policy: Policy) -> Iterator[_Objection]:
-    # The margin is no younger than the oldest price in it. One that nobody moves is not old.
-    since = at - policy.stale_ns
-    aged = [(t, e.view) for t, e in held.items() if e.oracle and e.oracle.at < since]
-    old = [(view.priced_at, ticker) for ticker, view in aged if view is not None]
-    oldest, ticker = min(old, default=(at, ""))
-    if oldest < since:
-        age, limit = at - oldest, policy.stale_seconds
-        words = f"is not confirmed for {age / 1e9:.1f} s, limit {limit:g} s"
-        why = f"the oracle price of {ticker} {words}"
-        yield "STALE", why, {"ticker": ticker, "age_s": age / 1e9, "limit_s": limit}
-
-
-def _waiting(pending: Reservation, height: int) -> _Objection:
-    last = pending.order.good_til_block
-    if pending.stands:
-        until = pending.order.good_til_block_time
-        why = f"{pending.verdict_id} waits for its price until {time_text(until * 10**9)}"
-        return "IN_FLIGHT", why, {"verdict": pending.verdict_id, "until": until, "now": height}
-    why = f"{pending.verdict_id} has no answer: it may fill until block {last}, now {height}"
-    if pending.shut:
-        why = f"{pending.verdict_id} was refused, {pending.shut}: until block {last}, now {height}"
-    return "IN_FLIGHT", why, {"verdict": pending.verdict_id, "until": last, "now": height}
-
-
-def _below_step(market: PerpetualMarket, delta: int) -> _Objection:
-    wanted = amount_text(market.size(abs(delta)))
-    step = amount_text(market.size(market.step_base_quantums))
-    why = f"{wanted} {market.ticker} is left to trade, less than one step of {step}"
-    return "BELOW_STEP", why, {"wanted": wanted, "step": step}
-
-
-_NO_HEIGHT: Final[_Objection] = ("UNKNOWN_HEIGHT", "no block height seen yet", {"height": 0})
+# An entry that is too large is cut to what may be held, borne and sent, or denied where that leaves
+# nothing of it.
 
 
 class _Cut(msgspec.Struct, frozen=True, gc=False):
@@ -5105,11 +5075,6 @@ def _notional(case: _Case, quantums: int) -> int:
     return abs(position_margin(case.market, quantums, oracle.digits, oracle.exponent).net_notional)
 
 
-def _passed(reason: Reason, what: str, would_be: float, most: float) -> _Objection:
-    why = f"{what} would be {would_be:,.2f}, limit {most:,.2f}"
-    return reason, why, {"would_be": f"{would_be:.6f}", "limit": f"{most:.6f}"}
-
-
 def _cost_ppm(case: _Case, candidate: Candidate) -> int:
     """Return what a candidate loses at its worst price, fee paid, in ppm of what it trades."""
     worst, fair = candidate.worst_quote, _notional(case, candidate.size)
@@ -5178,42 +5143,6 @@ def _filled(now: Situation) -> tuple[int, list[Holding]]:
     ]
 
 
-def _beyond(case: _Case, candidate: Candidate, after: MarginFigures) -> Iterator[_Objection]:
-    """Yield which limits the account would be beyond, were the candidate filled at its worst."""
-    policy, distance, leverage = case.now.policy, after.distance, after.leverage
-    if after.free_collateral < 0:
-        needs, has = usdc_text(after.initial_margin), usdc_text(after.net_collateral)
-        yield "MARGIN", f"needs {needs} of initial margin, would have {has}", _in_usdc(after)
-    limit_ = leverage_limit(case.now.course, policy)
-    if leverage is None or leverage > limit_:
-        was = "undefined" if leverage is None else f"{leverage:.2f}"
-        why = f"leverage would be {was}, limit {limit_:g}"
-        yield "LEVERAGE", why, _in_usdc(after)
-    if distance is not None and distance < policy.keep_above:
-        limit = percent_text(policy.keep_above)
-        why = f"distance would be {percent_text(distance)}, limit {limit}"
-        yield "DISTANCE", why, _in_usdc(after)
-    for reason, what, would_be, most in _measured(case, candidate):
-        if not would_be <= most:  # nor if it is no number
-            yield _passed(reason, what, would_be, most)
-
-
-def _measured(case: _Case, candidate: Candidate) -> Iterator[tuple[Reason, str, float, float]]:
-    """Yield what a policy limits: what it would be, and the most it may."""
-    policy, ticker, valued = case.now.policy, case.market.ticker, case.now.valued
-    most: float | None = policy.max_positions
-    if most is not None and ticker not in valued.held:
-        yield "POSITIONS", "positions", len(_occupied(valued) | {ticker}), most
-    if (most := policy.max_orders_per_minute) is not None:
-        yield "ORDER_RATE", "orders in a minute", case.now.sent + 1, most
-    if (most := policy.max_slippage_bps) is not None:
-        yield "SLIPPAGE", "slippage in bps", candidate.slippage_bps, most
-
-
-def _in_usdc(margin: MarginFigures) -> dict[str, str]:
-    return {name: usdc_text(getattr(margin, name)) for name in _MARGIN_NAMES}
-
-
 def _at_oracle(usdc: float, view: MarketView, market: PerpetualMarket) -> int | None:
     quote, oracle = int(usdc * 1_000_000), view.oracle
     if not quote:
@@ -5221,6 +5150,122 @@ def _at_oracle(usdc: float, view: MarketView, market: PerpetualMarket) -> int | 
     if oracle is None:
         return None
     return quote_to_base(quote, oracle.digits, oracle.exponent, market.atomic_resolution)
+
+
+# === Gate ===
+
+# Judges one decision by values alone: `review` sends, stores and raises nothing.
+# What shrinks a position meets no limit here, what adds risk meets every one.
+
+
+def review(decision: Decision, now: Situation) -> Approved | Denied:
+    """Judge one decision; the first objection wins, and what is too much is cut where it can be."""
+    views, target_usdc = now.valued.views, decision.target_usdc
+    view = views.get(decision.ticker)
+    market = view.market if view is not None else None
+    if view is None or market is None:
+        why = f"{decision.ticker} is not known yet"
+        return _denied(decision, ("UNKNOWN_MARKET", why, {"markets_known": len(views)}), now.number)
+    held, ticker = now.valued.size(market.ticker), market.ticker
+    leaves_now = decision.urgency >= 1.0 and not target_usdc
+    if ticker in now.valued.account.by_hand and not leaves_now:
+        why = f"somebody else trades {ticker}: it is left to them until nothing is held or rests"
+        return _denied(decision, ("FOREIGN", why, {"ticker": ticker}), now.number)
+    case = _Case(decision, view, market, held, now, (*_rooms(now.policy, ticker),))
+    target = _at_oracle(target_usdc, view, market)
+    if target_usdc * held < 0 and abs(held) >= market.step_base_quantums:
+        # Two orders, the second when the first is done: sent as one or side by side, the far side
+        # would open whole wherever another exit has matched first.
+        return _leave(case, -held)
+    if target is None:
+        unpriced: _Objection = "UNKNOWN_ORACLE", f"no oracle price of {ticker}", {"ticker": ticker}
+        return _denied(decision, unpriced, now.number)
+    if held and target * held >= 0 and abs(target) < abs(held):
+        return _leave(case, target - held)
+    return _enter(case, target - held)
+
+
+def only_brackets(decision: Decision) -> bool:
+    """Return whether a decision changes nothing but where what is held is left."""
+    return decision.target_usdc == decision.previous_usdc != 0
+
+
+def review_brackets(decision: Decision, now: Situation) -> Levels | Denied | None:
+    """Judge where what is held shall be left; None for nowhere."""
+    view = now.valued.views.get(decision.ticker)
+    if view is None or view.market is None:
+        why = f"{decision.ticker} is not known yet"
+        return _denied(decision, ("UNKNOWN_MARKET", why, {}), now.number)
+    held = now.valued.size(decision.ticker)
+    case = _Case(decision, view, view.market, held, now, ())
+    if decision.target_usdc * held <= 0:
+        why = f"no {_side_word(decision)} is held that a stop or a profit could leave"
+        return _refused(case, ("INTENT", why, {"held": held}))
+    found = _intended(case, _entry_price(case))
+    return found if isinstance(found, Levels | None) else _refused(case, found)
+
+
+def _leave(case: _Case, delta: int) -> Approved | Denied:
+    # No limit may block the way out, only the grid, what the venue refuses anyhow, and a price that
+    # only an urgent exit would take; nothing is sent out twice.
+    view, market, valued, policy = case.view, case.market, case.now.valued, case.now.policy
+    if stops := stopping(view, "exit"):
+        reason, why = _REASONS[stops[0].kind], f"{stops[0].why}: no order is taken"
+        return _refused(case, (reason, why, dict(stops[0].figures)))
+    pending = valued.reductions(market.ticker)
+    going = sum(r.order.quantums for r in pending if not r.doubted)  # integers
+    if going >= abs(delta):
+        return _refused(case, _waiting(pending[-1], valued.account.height))
+    delta += going if delta < 0 else -going
+    urgent = case.decision.urgency >= 1.0 and not case.decision.target_usdc
+    bound = None if urgent else policy.max_oracle_bps
+    candidate = ioc(view, market, delta, policy.guard_slippage_bps, bound)
+    if candidate is None:
+        why, figures = "neither a book nor an oracle price to go by", {"known": view.book.known}
+        return _refused(case, ("NO_BOOK", why, figures))
+    if not candidate.size:
+        return _refused(case, _below_step(market, delta))
+    if bound is not None and (off := _off_oracle(candidate, bound)) is not None:
+        why = f"{off[1]}; a target of 0 at urgency 1 is not bound"
+        return _refused(case, (off[0], why, off[2]))
+    if not view.chain.height:
+        return _refused(case, _NO_HEIGHT)
+    interest, worst = valued.interest(view), candidate.worst_quote
+    after = candidate.after(valued.margin, case.held, worst, policy.taker_fee_ppm, interest)
+    old, new = (amount_text(market.size(size)) for size in (case.held, case.held + candidate.delta))
+    why = f"{candidate.words} shrinks {old} to {new}: that always passes"
+    if case.decision.target_usdc * case.held < 0:
+        why += "; the other side waits until nothing is held"
+    order = _request(case, candidate, reduce_only=True)
+    # Passed already, a stop is one that has been hit: nothing to refuse.
+    levels = _levels_as_decided(case) if case.decision.target_usdc * case.held > 0 else None
+    return _approved(case, order, after, why, levels)
+
+
+def _enter(case: _Case, delta: int) -> Approved | Denied:
+    objection = next(_unready(case), None)
+    if objection is not None:
+        return _refused(case, objection)
+    base, candidate = case.now.valued.reserved, _ENTRIES[case.decision.entry](case, delta)
+    if not isinstance(candidate, Candidate):
+        return _refused(case, candidate)
+    levels = _intended(case, _entry_price(case, candidate))
+    if isinstance(levels, tuple):
+        return _refused(case, levels)
+    fit = _fitted(case, candidate, base)
+    if isinstance(fit, tuple):
+        return _refused(case, fit)
+    candidate, after = fit.candidate, fit.after
+    beyond = next(_beyond(case, candidate, after), None)
+    if beyond is not None:
+        return _refused(case, beyond)
+    order = _request(case, candidate, reduce_only=False)
+    why = (
+        f"{candidate.words}{_wait_words(case, order)}{fit.why}: free collateral "
+        f"{usdc_text(base.free_collateral)} becomes {usdc_text(after.free_collateral)}, leverage "
+        f"{after.leverage or 0:.2f}, distance {percent_text(after.distance)} at the worst price"
+    )
+    return _approved(case, order, after, why, levels)
 
 
 def _approved(
@@ -5246,26 +5291,6 @@ def _level_words_of(case: _Case, levels: Levels | None) -> str:
     named = (("a stop loss", levels.stop_loss), ("a take profit", levels.take_profit))
     words = [f"{name} at {_price_words(case.market, price)}" for name, price in named if price]
     return f"; {' and '.join(words)} on the venue for all that is held"
-
-
-def _refused(case: _Case, objection: _Objection) -> Denied:
-    return _denied(case.decision, objection, case.now.number)
-
-
-def _denied(
-    cause: Decision | MarketView, objection: _Objection, number: int, ticker: str = ""
-) -> Denied:
-    reason, why, figures = objection
-    return Denied(
-        id=f"V{number}",
-        ticker=ticker or cause.ticker,
-        decision=cause if isinstance(cause, Decision) else None,
-        seq=cause.seq,
-        at=cause.at,
-        reason=reason,
-        figures=tuple((name, str(figure)) for name, figure in figures.items()),
-        why=why,
-    )
 
 
 # === Checks ===
@@ -5320,11 +5345,10 @@ def checks(verdict: Approved, policy: Policy) -> tuple[Check, ...]:
     )  # fmt: skip
 
 
-# === Guard ===
+# === Retreat ===
 
-# Answers a danger by values alone: `retreat` and `protect` return how far to go back, `defend`
-# fires what is due of the plan, or returns why nothing can be. It never adds, never flips, and no
-# limit of the gate stops it.
+# How far to go back, and below which distance: the guard by the move it is in, a protection by the
+# room that is left.
 
 
 def retreat(margin: MarginFigures, move: Move, policy: Policy, ahead: float) -> Step | None:
@@ -5416,6 +5440,24 @@ def due_step(
     if other is not None and (step is None or other.share < step.share):
         return other
     return step
+
+
+def _away(margin: MarginFigures) -> float:
+    # Over what is known, where `distance` is None as soon as anything is not.
+    return margin.cushion / max(margin.sensitivity, 1)
+
+
+def _less_text(distance: float, limit: float) -> str:
+    """Word a distance that is below a limit, to as many digits as tell them apart."""
+    was, limit_text = percent_text(distance), percent_text(limit)
+    if was == limit_text:
+        was, limit_text = f"{100 * distance:.3f} %", f"{100 * limit:.3f} %"
+    return f"{was} < {limit_text}" if was != limit_text else f"{was}, just below {limit_text}"
+
+
+# === Triggers ===
+
+# Every rule that reduces, and the level at which it acts next: for readers, nothing goes by it.
 
 
 class Trigger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -5519,6 +5561,12 @@ def _level_words(move: Move, policy: Policy, ahead: float) -> str:
     return words + (f"; two more such blocks take {percent_text(ahead)}" if ahead > 0 else "")
 
 
+# === Guard ===
+
+# Answers a danger by values alone: `defend` fires what is due of the plan, or returns why nothing
+# can be. It never adds, never flips, and no limit of the gate stops it. `Defence` is its memory.
+
+
 class Danger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """An account near liquidation, or with a part that cannot be valued, as a view shows it.
 
@@ -5617,50 +5665,101 @@ def _reduced(
     )
 
 
-def _away(margin: MarginFigures) -> float:
-    # Over what is known, where `distance` is None as soon as anything is not.
-    return margin.cushion / max(margin.sensitivity, 1)
+class Defence:
+    """The guard of one account: the move it is in, its ladder, and what it has answered already.
 
-
-def _less_text(distance: float, limit: float) -> str:
-    """Word a distance that is below a limit, to as many digits as tell them apart."""
-    was, limit_text = percent_text(distance), percent_text(limit)
-    if was == limit_text:
-        was, limit_text = f"{100 * distance:.3f} %", f"{100 * limit:.3f} %"
-    return f"{was} < {limit_text}" if was != limit_text else f"{was}, just below {limit_text}"
-
-
-class Watchfulness:
-    """What the guard has answered already: a cause is answered once a turn, a price weighed once.
-
-    `rung` counts how often it fired since the account was last safe. `calm` is the margin at which
-    it found nothing to do, until anything else that it goes by may have changed.
+    A cause is answered once a turn, a price weighed once. `rung` counts how often it fired since
+    the account was last safe. `calm` is the margin at which it found nothing to do, until anything
+    else that it goes by may have changed.
     """
 
-    __slots__ = ("_answered", "_shut", "_weighed", "calm", "rung")
+    __slots__ = (
+        "_answered", "_planner", "_shut", "_turns", "_valued", "_weighed", "calm", "move", "rung",
+    )  # fmt: skip
 
-    def __init__(self) -> None:
-        self.rung = 0
+    def __init__(self, valued: Valuation, turns: Turns, policy: Policy) -> None:
+        self.move, self.rung = Move(), 0
         self.calm: MarginFigures | None = None
+        self._valued, self._turns, self._planner = valued, turns, Planner(policy.flight)
         self._answered: dict[str, int] = {}
         self._shut: dict[str, str] = {}
         self._weighed: tuple[MarginFigures | None, int] = None, -1
 
-    def follow(self, margin: MarginFigures, move: Move, policy: Policy, ahead: float) -> None:
+    def answer(
+        self, view: MarketView, policy: Policy, course: Course, number: int, client_id: int
+    ) -> list[Reduce | Denied]:
+        """Answer what a view shows, if anything is due; numbered on from what is next to give."""
+        # Blind to a part, it acts on the rest, and on what that part was bought for.
+        valued, turn = self._valued, self._turns.turn
+        margin = valued.estimate if valued.margin.unknown else valued.margin
+        self._follow(margin, policy)
+        step = self._due(margin, policy, course)
+        reports_blindness = bool(margin.unknown) and self._is_blindness_due(turn)
+        acts = step is not None and self._is_danger_due(valued.margin, turn)
+        if not (reports_blindness or acts):
+            return []
+        plan = self._ladder(margin, step) if acts else None
+        answers = defend(Danger(
+            view=view, policy=policy, margin=margin, views=valued.views, plan=plan,
+            shut=self._newly_shut(plan), is_waiting=bool(self._planner.waiting),
+            interests={t: e.open_interest for t, e in valued.held.items()},
+            reports_blindness=reports_blindness, rung=self.rung + 1,
+            number=number, client_id=client_id,
+        ))  # fmt: skip
+        if len(answers) > reports_blindness:
+            self._answered["near"] = turn
+            self.rung += any(isinstance(answer, Reduce) for answer in answers)
+        return answers
+
+    def plan(self, policy: Policy, course: Course) -> FlightPlan:
+        """Return the ladder as it is now, of what is due or would be next."""
+        margin = self._valued.estimate
+        step = self._due(margin, policy, course)
+        return self._ladder(margin, step or retreat(margin, self.move, policy, self._turns.ahead))
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether what was answered last leaves nothing."""
+        return is_whole(self._planner.plan.step)
+
+    def judge_by(self, was: Policy, policy: Policy) -> None:
+        """Go on by another policy."""
+        self._planner = Planner(policy.flight)
+        self.move.judge_by(was, policy)
+
+    def _follow(self, margin: MarginFigures, policy: Policy) -> None:
         """Begin a move where the distance that is defended is lost."""
-        if move.room:
+        if self.move.room:
             return
-        if is_near(margin, policy, ahead):
-            move.begin(margin, policy.act_below, policy.restore_to)
+        if is_near(margin, policy, self._turns.ahead):
+            self.move.begin(margin, policy.act_below, policy.restore_to)
         else:
             self.rung = 0
 
-    def is_blindness_due(self, turn: int) -> bool:
+    def _due(self, margin: MarginFigures, policy: Policy, course: Course) -> Step | None:
+        # An equity that is in doubt closes nothing.
+        is_sure = policy.protect and not (margin.unknown or self._valued.account.is_in_doubt)
+        ahead = self._turns.ahead
+        return due_step(margin, self.move, course if is_sure else None, policy, ahead)
+
+    def _ladder(self, margin: MarginFigures, step: Step | None) -> FlightPlan:
+        valued, planner = self._valued, self._planner
+        # A limit is gone back below and no farther: pace is the guard's.
+        paced = step is None or step.cause == "DISTANCE"
+        fall = int(self._turns.ahead * max(margin.sensitivity, 0)) if paced else 0
+        # To leave whole, it is sent again each block; a part is not to be sold twice.
+        waiting = valued.reducing(1 if is_whole(step) else _ANSWER_BLOCKS)
+        tickers = valued.moved | (waiting ^ planner.waiting)
+        moved = {ticker: valued.known_size(ticker) for ticker in tickers}
+        valued.moved.clear()
+        return planner.draw(margin, moved, valued.views, fall=fall, waiting=waiting, step=step)
+
+    def _is_blindness_due(self, turn: int) -> bool:
         """Return whether blindness is to be reported in this turn; it counts as reported."""
         last, self._answered["blind"] = self._answered.get("blind"), turn
         return last != turn
 
-    def is_danger_due(self, margin: MarginFigures, turn: int) -> bool:
+    def _is_danger_due(self, margin: MarginFigures, turn: int) -> bool:
         """Return whether to weigh a danger: prices whenever they move, books once a turn."""
         if self._answered.get("near") == turn:
             return False
@@ -5669,17 +5768,12 @@ class Watchfulness:
         self._weighed = margin, turn
         return True
 
-    def newly_shut(self, plan: FlightPlan | None) -> tuple[Stuck, ...]:
+    def _newly_shut(self, plan: FlightPlan | None) -> tuple[Stuck, ...]:
         """Return what cannot be closed and was not reported since its status changed."""
         if plan is None:
             return ()
         was, self._shut = self._shut, {one.ticker: one.why for one in plan.shut}
         return tuple(one for one in plan.shut if was.get(one.ticker) != one.why)
-
-    def answered(self, turn: int, *, fired: bool) -> None:
-        """Note that a danger was answered in this turn."""
-        self._answered["near"] = turn
-        self.rung += fired
 
 
 # === Watch ===
@@ -6138,33 +6232,11 @@ def _denied_bracket(look: Look, ticker: str, why: str, figures: Mapping[str, obj
     )  # fmt: skip
 
 
-# === Risk ===
+# === Outbox ===
 
-# Holds the state of one account and calls the pure functions above: it folds events and counts
-# what it lets pass. It judges nothing itself.
+# What has gone out of one account, and how the gate was reported.
 
 _Event = MarketView | AccountUpdate | Decision | Frame
-_NOBODY = Subaccount("")
-_NEVER: Final = 2**63
-_NOTHING: Final[list[Judgement]] = []  # of a view that changed nothing, not even what is known
-
-
-def alarm(margin: MarginFigures, trouble: str, restore_to: float) -> Alarm:
-    """Return where an account stands, danger below the distance that is defended."""
-    if trouble or margin.unknown:
-        return "unknown"
-    if margin.distance is None:
-        return "flat"
-    if is_liquidatable(margin.net_collateral, margin.maintenance_margin):
-        return "liquidatable"
-    return "danger" if margin.distance < restore_to else "safe"
-
-
-def nearer(first: float | None, second: float | None) -> float | None:
-    """Return the smaller of two distances; None is of nothing held."""
-    if first is None or second is None:
-        return second if first is None else first
-    return min(first, second)
 
 
 class Outbox:
@@ -6206,6 +6278,34 @@ class Outbox:
         return len(sent)
 
 
+# === Risk ===
+
+# Holds the state of one account and calls the pure functions above: it folds events and counts
+# what it lets pass. It judges nothing itself.
+
+_NOBODY = Subaccount("")
+_NEVER: Final = 2**63
+_NOTHING: Final[list[Judgement]] = []  # of a view that changed nothing, not even what is known
+
+
+def alarm(margin: MarginFigures, trouble: str, restore_to: float) -> Alarm:
+    """Return where an account stands, danger below the distance that is defended."""
+    if trouble or margin.unknown:
+        return "unknown"
+    if margin.distance is None:
+        return "flat"
+    if is_liquidatable(margin.net_collateral, margin.maintenance_margin):
+        return "liquidatable"
+    return "danger" if margin.distance < restore_to else "safe"
+
+
+def nearer(first: float | None, second: float | None) -> float | None:
+    """Return the smaller of two distances; None is of nothing held."""
+    if first is None or second is None:
+        return second if first is None else first
+    return min(first, second)
+
+
 class Risk:
     """The account, its margin, the gate and the guard: one object, one step per event.
 
@@ -6229,10 +6329,8 @@ class Risk:
         self.falls, self.stops = Falls(), Stops()
         self._course = Course(self.falls)
         self._turns = Turns()
-        self._move = Move()
+        self._defence = Defence(self.valued, self._turns, self.policy)
         self._rest = CoolDown()
-        self._planner = Planner(self.policy.flight)
-        self._watchful = Watchfulness()
         self.watcher = Watcher(Returns(), self.policy.keep_above)
         self._elapsed, self._seen_at = elapsed or Elapsed(), -1
         self._outbox = Outbox()
@@ -6263,7 +6361,7 @@ class Risk:
         return [self._outbox.change(event, self.standing), *verdicts] if changed else verdicts
 
     def _learn(self, event: AccountUpdate | Decision | Frame) -> list[Judgement]:
-        self._watchful.calm = None
+        self._defence.calm = None
         if isinstance(event, AccountUpdate):
             return self._take(event)
         return self._judge(event) if isinstance(event, Decision) else self._keep_up(event)
@@ -6309,9 +6407,7 @@ class Risk:
     @property
     def flight_plan(self) -> FlightPlan:
         """Return the ladder as it is now, over what can be valued."""
-        margin = self.valued.estimate
-        step = self._due(margin) or retreat(margin, self._move, self.policy, self._turns.ahead)
-        return self._ladder(margin, step)
+        return self._defence.plan(self.policy, self._course)
 
     def settle_at(self, collateral: int) -> None:
         """Take what the chain would have if it settled funding now, as a node reports it."""
@@ -6347,10 +6443,10 @@ class Risk:
         """
         if policy == (was := self.policy):
             return
+        # First, as it may raise: one that the guard cannot fly by changes nothing.
+        self._defence.judge_by(was, policy)
         self.policy, self.watcher.keep_above = policy, policy.keep_above
-        self._move.judge_by(was, policy)
         self._course.judge_by(was, policy)
-        self._planner = Planner(policy.flight)
         self.valued.moved.update(self.valued.held, self.account.unreadable)
         self._settle()
 
@@ -6362,7 +6458,7 @@ class Risk:
     def triggers(self) -> tuple[Trigger, ...]:
         """Return every rule that reduces, the level at which it acts now, and why there."""
         margin = self.valued.estimate
-        return triggers(margin, self._move, self._course, self.policy, self._turns.ahead)
+        return triggers(margin, self._defence.move, self._course, self.policy, self._turns.ahead)
 
     def positions(self) -> list[PositionFigures]:
         """Return every position with its figures, the nearest to liquidation first."""
@@ -6380,7 +6476,7 @@ class Risk:
                 self._course.explain(moved)
             self.valued.load()
             notional, flat = self.valued.margin.notional, not self.valued.held
-            self._move.hold(notional, moved, flat=flat)
+            self._defence.move.hold(notional, moved, flat=flat)
             self._settle()
         return self._keep_up(update)
 
@@ -6394,23 +6490,23 @@ class Risk:
         before = valued.margin
         valued.see(view)
         if valued.margin is before:
-            if before is self._watchful.calm:  # as nearly always
+            if before is self._defence.calm:  # as nearly always
                 return _NOTHING
         else:
             self._settle()
             if valued.margin.unknown == before.unknown:
                 # Positions stood still: what was lost is the market's doing.
                 turns.move(before, valued.margin)
-                self._move.go(before, valued.margin)
+                self._defence.move.go(before, valued.margin)
         verdicts = self._defend(view) if self.guard else []
-        if self.guard and not (verdicts or begins):
-            self._watchful.calm = valued.margin
-        if verdicts and any(isinstance(verdict, Reduce) for verdict in verdicts):
-            self._upkeep.take_back()  # nothing is added to what the guard reduces
-        return verdicts + self._keep_up(view) if begins or verdicts else verdicts
+        if begins or verdicts:
+            return verdicts + self._keep_up(view)
+        if self.guard:
+            self._defence.calm = valued.margin
+        return verdicts
 
     def _begin_turn(self, view: MarketView) -> None:
-        self._watchful.calm = None
+        self._defence.calm = None
         self.account.expire(view.chain.height, view.chain.time_ns // 10**9)
         self.valued.settle_interest()
         self.watcher.returns.sample(view.at, self.valued.views)
@@ -6421,7 +6517,7 @@ class Risk:
         if hours or self.account.hours_owed:
             before = self.valued.margin
             self.valued.fund(hours)
-            self._move.go(before, self.valued.margin)
+            self._defence.move.go(before, self.valued.margin)
             self._settle()
 
     def _reopen(self) -> None:
@@ -6433,7 +6529,7 @@ class Risk:
 
     def _settle(self) -> None:
         margin, account = self.valued.margin, self.account
-        self._watchful.calm = None
+        self._defence.calm = None
         self.closest = nearer(self.closest, margin.distance)
         if not (margin.unknown or account.is_in_doubt):
             day, paid_in = self._elapsed.now // _DAY_NS, account.transferred
@@ -6487,51 +6583,17 @@ class Risk:
         )  # fmt: skip
 
     def _defend(self, view: MarketView) -> list[Judgement]:
-        # Blind to a part, it acts on the rest, and on what that part was bought for.
-        valued, watchful, turn = self.valued, self._watchful, self._turns.turn
-        margin = valued.estimate if valued.margin.unknown else valued.margin
-        watchful.follow(margin, self._move, self.policy, self._turns.ahead)
-        step = self._due(margin)
-        reports_blindness = bool(margin.unknown) and watchful.is_blindness_due(turn)
-        acts = step is not None and watchful.is_danger_due(valued.margin, turn)
-        if not (reports_blindness or acts):
-            return []
-        plan = self._ladder(margin, step) if acts else None
-        answers = defend(Danger(
-            view=view, policy=self.policy, margin=margin, views=valued.views, plan=plan,
-            shut=watchful.newly_shut(plan), is_waiting=bool(self._planner.waiting),
-            interests={t: e.open_interest for t, e in valued.held.items()},
-            reports_blindness=reports_blindness, rung=watchful.rung + 1,
-            number=self._outbox.verdicts + 1, client_id=self.next_client_id,
-        ))  # fmt: skip
-        self._outbox.verdicts += len(answers)
-        reductions = [answer for answer in answers if isinstance(answer, Reduce)]
-        for reduce in reductions:
-            self._reserve(reduce, reduce.before)
-        if len(answers) > reports_blindness:
-            watchful.answered(turn, fired=bool(reductions))
-        if reductions:
-            tickers, lasts_ns = [r.order.ticker for r in reductions], self.policy.cool_down_ns
-            self._rest.begin(tickers, self._elapsed.now, lasts_ns, whole=is_whole(step))
+        outbox, policy = self._outbox, self.policy
+        number, client_id = outbox.verdicts + 1, self.next_client_id
+        answers = self._defence.answer(view, policy, self._course, number, client_id)
+        outbox.verdicts += len(answers)
+        if reductions := [answer for answer in answers if isinstance(answer, Reduce)]:
+            for reduce in reductions:
+                self._reserve(reduce, reduce.before)
+            tickers, whole = [r.order.ticker for r in reductions], self._defence.is_whole
+            self._rest.begin(tickers, self._elapsed.now, policy.cool_down_ns, whole=whole)
+            self._upkeep.take_back()  # nothing is added to what the guard reduces
         return [*answers]
-
-    def _due(self, margin: MarginFigures) -> Step | None:
-        # An equity that is in doubt closes nothing.
-        is_sure = self.policy.protect and not (margin.unknown or self.account.is_in_doubt)
-        course = self._course if is_sure else None
-        return due_step(margin, self._move, course, self.policy, self._turns.ahead)
-
-    def _ladder(self, margin: MarginFigures, step: Step | None) -> FlightPlan:
-        valued, planner = self.valued, self._planner
-        # A limit is gone back below and no farther: pace is the guard's.
-        paced = step is None or step.cause == "DISTANCE"
-        fall = int(self._turns.ahead * max(margin.sensitivity, 0)) if paced else 0
-        # To leave whole, it is sent again each block; a part is not to be sold twice.
-        waiting = valued.reducing(1 if is_whole(step) else _ANSWER_BLOCKS)
-        tickers = valued.moved | (waiting ^ planner.waiting)
-        moved = {ticker: valued.known_size(ticker) for ticker in tickers}
-        valued.moved.clear()
-        return planner.draw(margin, moved, valued.views, fall=fall, waiting=waiting, step=step)
 
     def _reserve(self, verdict: Approved | Reduce, base: MarginFigures) -> None:
         order = verdict.order

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from dydx_strategy import Decision
 
-from bot.config.settings import deciding
+from bot.config.loaded import deciding
 from bot.outlet import one_line
 from bot.report.why import WIRE, details, frames_of, wire_head
 from bot.run.journal import VERDICTS, JournalEntry

@@ -43,7 +43,7 @@ COMMANDS: Final[dict[str, Command]] = {
     ),
     "report": Command(
         "write a page about a run: curves, trades, and why",
-        "bot.checks.reported:report",
+        "bot.live.report:report",
         (
             RECORDING,
             option(
@@ -85,7 +85,7 @@ COMMANDS: Final[dict[str, Command]] = {
     ),
     "bundle": Command(
         "put all about one id into a file that replays elsewhere",
-        "bot.checks.bundle:bundle",
+        "bot.bundle.command:bundle",
         (
             option(
                 "id",

@@ -63,7 +63,7 @@ COMMANDS: Final[dict[str, Command]] = {
     ),
     "audit": Command(
         "run the trading logic scenario by scenario, with evidence",
-        "bot.checks.audit:audit",
+        "bot.audit.command:audit",
         (
             option(
                 "--out",
@@ -87,7 +87,7 @@ COMMANDS: Final[dict[str, Command]] = {
     ),
     "doctor": Command(
         "check this machine and a network before a run",
-        "bot.checks.doctor:doctor",
+        "bot.doctor.command:doctor",
         (
             CONFIG,
             *NETWORK,
@@ -169,7 +169,7 @@ COMMANDS: Final[dict[str, Command]] = {
     ),
     "licences": Command(
         "list what the bot is made of, and under which licences",
-        "bot.checks.licences:licences",
+        "bot.licences:licences",
         (
             option("name", nargs="?", help="a part: what its licence says in full"),
             JSON,
@@ -184,18 +184,20 @@ COMMANDS: Final[dict[str, Command]] = {
     "completion": Command(
         "print a script by which your shell completes what you type",
         "bot.completion:completion",
-        (option("shell", choices=("bash", "zsh", "tcsh"), help="which shell it is for"),),
+        (option("shell", choices=("bash", "zsh", "fish", "tcsh"), help="which shell it is for"),),
         "Completes commands, options, names (of profiles, strategies, signals, panels, networks) "
         "and files. Make it again when the bot is newer.",
-        (
-            ("bot completion bash", "see below where it goes"),
-            ("bot completion zsh > ~/.zfunc/_bot", ""),
-        ),
+        (("bot completion bash", "the script; see below where it goes"),),
         """\
-to install it, add a line to the file that your shell reads as it starts:
-  ~/.bashrc   source <(bot completion bash)
-  ~/.zshrc    fpath=(~/.zfunc $fpath); autoload -U compinit; compinit
-  ~/.tcshrc   bot completion tcsh > ~/.bot.tcsh && source ~/.bot.tcsh
-where bot is started by uv:  alias bot='uv run bot'  in the line above it""",
+to install it, make the script once, and add a line to the file that your shell
+reads as it starts, but for fish:
+  bash  bot completion bash > ~/.bot.bash
+        ~/.bashrc: source ~/.bot.bash
+  zsh   mkdir -p ~/.zfunc; bot completion zsh > ~/.zfunc/_bot
+        ~/.zshrc: fpath=(~/.zfunc $fpath); autoload -U compinit; compinit
+  fish  bot completion fish > ~/.config/fish/completions/bot.fish
+  tcsh  bot completion tcsh > ~/.bot.tcsh
+        ~/.tcshrc: source ~/.bot.tcsh
+where bot is started by uv:  alias bot='uv run bot'  in the line before""",
     ),
 }

@@ -220,9 +220,9 @@ COMMANDS: Final[dict[str, Command]] = {
             *WALK,
             option(
                 "--objective",
-                default="profit",
                 metavar="NAME",
-                help="by what is chosen: profit (default), sharpe, sortino, calmar, max_drawdown …",
+                help="by what --train chooses: profit (default), sharpe, sortino, calmar, "
+                "max_drawdown …",
             ),
             option(
                 "--compare",
@@ -350,7 +350,7 @@ COMMANDS: Final[dict[str, Command]] = {
     ),
     "calibrate": Command(
         "measure what each score was worth on recordings",
-        "bot.checks.calibrate:calibrate",
+        "bot.calibrate.command:calibrate",
         (
             option(
                 "recordings",
@@ -411,7 +411,7 @@ COMMANDS: Final[dict[str, Command]] = {
     ),
     "fidelity": Command(
         "compare a run on books with one on trades or candles alone",
-        "bot.checks.fidelity:fidelity",
+        "bot.backtest.fidelity:fidelity",
         (
             RECORDING,
             option("--seconds", type=positive, metavar="S", help="use the first S seconds alone"),

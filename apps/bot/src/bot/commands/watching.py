@@ -186,7 +186,7 @@ COMMANDS: Final[dict[str, Command]] = {
     ),
     "chaos": Command(
         "replay a recording with faults, see what survives",
-        "bot.checks.chaos:chaos",
+        "bot.chaos.command:chaos",
         (
             RECORDING,
             option(

@@ -20,7 +20,7 @@ from bot.parsing import (
 COMMANDS: Final[dict[str, Command]] = {
     "signals": Command(
         "check signals of your own, or the bot's, by what they declare",
-        "bot.checks.conformance:signals",
+        "bot.writing.signals:signals",
         (
             option("act", choices=("check",), help="check: try all that a signal has to hold"),
             option("file", nargs="?", help="a Python file with signals() (default: the bot's own)"),
@@ -34,7 +34,7 @@ COMMANDS: Final[dict[str, Command]] = {
     ),
     "prove": Command(
         "prove that a strategy does not see the future",
-        "bot.checks.prove:prove",
+        "bot.writing.prove:prove",
         (
             option("strategy", help="a strategy by name, or a Python file: it is run"),
             RECORDING,
@@ -61,7 +61,7 @@ COMMANDS: Final[dict[str, Command]] = {
     ),
     "strategy": Command(
         "check how a strategy of your own behaves",
-        "bot.checks.strategy:strategy",
+        "bot.writing.strategy:strategy",
         (
             option("act", choices=("check",), help="check: run it, and say what does not hold"),
             option("strategy", metavar="FILE", help="a Python file: it is run; or rank, sniper"),

@@ -1,5 +1,6 @@
 """The settings of a run: one tree, where each value comes from, and what may change on the way.
 
-options, variables, bot.yaml, profile ──► configured ──► settings (the tree) ──► a run
-an edit while it runs ──► changes ──► an act
+section ─► api, log, notify, paper, signals ─► settings: the tree, and the path of each
+bot.yaml, options, variables, profile ─► layers ─► settled ─► loaded ─► configured ─► a run
+an edit while it runs ─► changes ─► an act
 """

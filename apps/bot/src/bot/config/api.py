@@ -3,13 +3,12 @@
 ApiSettings ──► bot.serve: where it listens, who may ask, by which certificate
 """
 
-import os
 import re
 from typing import Final
 
 from pydantic import Field, field_validator
 
-from bot.config.paper import Section
+from bot.config.section import HomePath, Section
 
 _ADDRESS: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]\s]+)):(\d{1,5})")
 _HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,253}|[0-9A-Fa-f:.]{2,45}")
@@ -31,19 +30,19 @@ class ApiSettings(Section):
         default="",
         description="HOST:PORT where a run answers over HTTP, as 127.0.0.1:8710; empty for nowhere",
     )
-    read_token: str = Field(
+    read_token: HomePath = Field(
         default="",
         description="path of the file (0600) with the token that may look; empty for one in the "
         "state directory, made at the first start",
     )
-    trading_token: str = Field(
+    trading_token: HomePath = Field(
         default="",
         description="path of the file (0600) with the token that may look and act; empty as above",
     )
-    certificate: str = Field(
+    certificate: HomePath = Field(
         default="", description="path of the TLS certificate (PEM), needed beyond loopback"
     )
-    key: str = Field(default="", description="path of the certificate's private key (PEM)")
+    key: HomePath = Field(default="", description="path of the certificate's private key (PEM)")
     hosts: tuple[str, ...] = Field(
         default=(), description="names by which it may be called, beside loopback and its address"
     )
@@ -62,8 +61,3 @@ class ApiSettings(Section):
             if not _HOST.fullmatch(name):
                 raise ValueError(f"expected hosts such as bot.example.org, got {name[:80]!r}")
         return names
-
-    @field_validator("read_token", "trading_token", "certificate", "key")
-    @classmethod
-    def _at_home(cls, path: str) -> str:
-        return os.path.expanduser(path) if path.startswith("~/") else path

@@ -1,6 +1,7 @@
 """What of the settings may change while a run goes, and how it is put into an act.
 
     {dotted path: value} ──► act "reload", its text JSON ──► the composition: all of it, or nothing
+    what cannot be meant ──► act "refuse", its text why
 
 `LIVE` is the whole table: what is not in it needs a restart. The settings of a strategy have a few
 more, in their `fixed`.
@@ -16,10 +17,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
 if TYPE_CHECKING:  # all settings there are cost a fifth of a run's start: a replay changes none
-    from bot.config.settings import Loaded
+    from bot.config.loaded import Loaded
 
 RELOAD: Final = "reload"  # the type of the act
-SOURCES: Final = ("file", "signal", "command", "api")  # who may reload
+REFUSE: Final = "refuse"  # of the act that says why nothing, or something of it, did not change
 
 # What may change between two frames: a setting, or a section with all that is in it.
 LIVE: Final = ("profile", "policy", "strategies")
@@ -69,8 +70,8 @@ def require_live(changes: Mapping[str, Any]) -> None:
 
 
 def is_of_settings(act: Frame) -> bool:
-    """Return whether an act changes settings, or is the note that it could not."""
-    return act.type == RELOAD or (act.type == "note" and act.link in SOURCES)
+    """Return whether an act changes settings, or says why they did not change."""
+    return act.type in (RELOAD, REFUSE)
 
 
 def text_of(changes: Mapping[str, Any]) -> str:
@@ -175,6 +176,14 @@ def values_of(config: "Loaded", paths: Iterable[str]) -> dict[str, Any]:
     from bot.config.settings import PATHS, value_of
 
     return {path: value_of(config.settings, path) for path in paths if path in PATHS}
+
+
+def refusal(words: str) -> str:
+    """Return why nothing changes as the text of an act, in one line: of many faults the first."""
+    head, *faults = words.splitlines() or [""]
+    first = faults[0] if faults else head
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return f"nothing changes: {first}{more}"
 
 
 def change_words(changes: Mapping[str, Any], was: Mapping[str, Any]) -> str:

@@ -17,11 +17,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from bot.config.document import ConfigError, Fault
 from bot.config.environment import EnvironmentSettings
+from bot.config.loaded import Loaded, load, opened
 from bot.config.passphrase import passphrase
 from bot.config.place import NONE, found
-from bot.config.settings import AccountSettings, Loaded, load, opened
+from bot.config.settings import AccountSettings
 
 # === Options ===
 # What stands for which setting: the destination of an option, and the path.
@@ -108,9 +108,6 @@ def _loaded(arguments: argparse.Namespace, recorded: str) -> Loaded:
     path = found() if named is None else None if named == NONE else Path(named)
     if named is None and path is not None:
         print(f"bot: configuration: {path} (--config none: without it)", file=sys.stderr)
-    if path is not None and not path.exists():
-        words = "expected a file of settings, or none, got no file"
-        raise ConfigError([Fault(str(path), words)])
     return load(typed_of(arguments), path=path, environment=os.environ)
 
 

@@ -9,6 +9,7 @@ otherwise; no tag makes anything else of it. Nothing here knows which settings t
 
 import difflib
 import errno
+import json
 import os
 import re
 import stat
@@ -85,7 +86,10 @@ _LONGEST: Final = 80
 
 def near(name: str, known: Iterable[str]) -> str:
     """Return in words the known name that may be meant, "" if none is near."""
-    found = difflib.get_close_matches(name, [*known], 1)
+    known = [*known]
+    found = difflib.get_close_matches(name, known, 1)
+    if len(name) > 2:  # the beginning of one, as prod
+        found += [one for one in known if one.startswith(name)]
     return f": did you mean {found[0]}?" if found else ""
 
 
@@ -129,6 +133,15 @@ def content_of(path: str | os.PathLike[str]) -> bytes:
         if not stat.S_ISREG(mode) and not os.path.samefile(path, os.devnull):
             raise OSError(errno.EINVAL, "a pipe or a device, and no file")
         return file.read(BYTES + 1)
+
+
+def read_file(path: "str | os.PathLike[str]") -> Document:
+    """Read a file of settings; `ConfigError` if it cannot be read."""
+    try:
+        return read(content_of(path), str(path))
+    except OSError as error:
+        words = f"expected a configuration that can be read, got {error.strerror or error}"
+        raise ConfigError([Fault(str(path), words)]) from None
 
 
 def read(content: bytes, source: str) -> Document:
@@ -194,7 +207,7 @@ def _syntax(error: "yaml.MarkedYAMLError", source: str) -> Fault:
 
 # What a person does most often, by what the parser has for it.
 _SYNTAX: Final = {
-    "found character '\\t'": "expected spaces at the beginning of a line, got a tab",
+    "found character '\\t'": "expected spaces, got a tab",
     "single document": "expected one document, got another below ---",
     "mapping values are not allowed": "expected a line for each name, quotes around a value with a "
     "colon in it, or another indentation, got a colon here",
@@ -268,6 +281,16 @@ class _Reader:
         return found
 
 
+# What YAML has no room for, and JSON has: the control characters beyond ASCII, line separators.
+_UNPRINTABLE: Final = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+
+
+def quoted(value: Any) -> str:
+    """Return a value as JSON in one line that is YAML, too."""
+    text = json.dumps(value, ensure_ascii=False)
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 SEALED: Final = "sealed"  # the section whose values are encrypted
 KEY: Final = "(name)"  # the last part of the path of a name, where its value has another place
 _TAGS: Final = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map")}
@@ -308,6 +331,28 @@ SECRET: Final = (
 )
 _PASSWORD: Final = re.compile(r"://[^/\s@]*:[^@\s]+@|[?&](?:ssl)?password=")
 _PARTS: Final = re.compile(r"[^0-9A-Za-z]+")
+_WEB: Final = r"(?i:https?|wss?)://"
+_HEX_GROUPS: Final = "|".join(
+    rf"(?:[0-9A-Fa-f]{{{size}}}[\s:]\s*){{{64 // size - 1}}}[0-9A-Fa-f]{{{size}}}"
+    for size in (2, 4, 8, 16, 32)
+)
+# What no word and no path looks like.
+_TOKEN: Final = re.compile(
+    "|".join(
+        (
+            rf"{_WEB}[^/\s@]+@",
+            rf"{_WEB}\S*[?&][\w-]*(?i:token|key|secret|auth)=",
+            rf"{_WEB}\S*/(?=[A-Za-z_-]*\d)(?=[\d_-]*[A-Za-z])[\w-]{{20,}}(?![\w.-])",
+            r"\b\d{6,12}:[\w-]{30,}",  # a bot of Telegram
+            rf"(?<![0-9A-Za-z])(?=[\d\s:]*[A-Fa-f])(?:{_HEX_GROUPS})(?![0-9A-Za-z])",
+            # 32 bytes in base64, as `bot token` makes them
+            r"(?<![\w+/.-])(?=\S*[A-Z])(?=\S*[a-z])(?=\S*\d)[\w+/-]{43}=?(?![\w+/.=-])",
+            r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*",  # a JSON web token
+            r"\b[txyz]prv[0-9A-Za-z]{100,}",  # an extended key of BIP-32
+            r"-----BEGIN [A-Z ]*PRIVATE KEY",
+        )
+    )
+)
 
 
 def holds_password(text: str) -> bool:
@@ -316,7 +361,7 @@ def holds_password(text: str) -> bool:
 
 
 def holds_secret(text: str) -> bool:
-    """Return whether a text is or holds a key, or an address with a password in it."""
-    if holds_password(text) or is_secret(text):
+    """Return whether a text is or holds a key, a token, or an address with a password in it."""
+    if holds_password(text) or is_secret(text) or _TOKEN.search(text):
         return True
     return len(text) > 64 and any(map(is_secret, _PARTS.split(text)))

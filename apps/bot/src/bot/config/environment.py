@@ -33,10 +33,10 @@ from dydx_conn import (
     contents,
     is_loopback,
     live,
-    network,
 )
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from bot.config.document import near
 from bot.system import file_limits, raise_file_limit
 
 # === Errors ===
@@ -181,11 +181,18 @@ class EnvironmentSettings(BaseModel):
     def chosen(self) -> Network:
         """Return the network: by name, from a file, or the environment's own."""
         name = self.network or self.rule.picks
-        net = read_network(Path(name)) if name.endswith(".toml") else network(name)
+        net = read_network(Path(name)) if name.endswith(".toml") else _named(name)
         typed = {part: getattr(self, part) for part in _OTHERS if getattr(self, part)}
         # Who names an address means that one, and no other in its place.
         others: dict[str, Any] = {name: () for part in typed for name in _OTHERS[part]}
         return with_fields(net, **typed, **others)
+
+
+def _named(name: str) -> Network:
+    if name not in NETWORKS:
+        words = f"expected one of {', '.join(NETWORKS)}, or a TOML file, got network {name!r}"
+        raise NetworkError(words + near(name, NETWORKS))
+    return NETWORKS[name]
 
 
 _OTHERS: Final[Mapping[str, tuple[str, ...]]] = {

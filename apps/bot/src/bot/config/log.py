@@ -3,12 +3,11 @@
 LogSettings ──► bot.logs.run: a line of JSON for each thing that happens, in files that rotate
 """
 
-import os
 from typing import Final, Literal, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from bot.config.paper import Section
+from bot.config.section import HomePath, Section
 
 Level = Literal["debug", "info", "warning", "error"]
 LEVELS: Final[tuple[Level, ...]] = get_args(Level)
@@ -17,7 +16,7 @@ LEVELS: Final[tuple[Level, ...]] = get_args(Level)
 class LogSettings(Section):
     """The log of a run: a line of JSON for each thing that happens."""
 
-    file: str = Field(
+    file: HomePath = Field(
         default="",
         description="path of the log of bot paper and bot trade; empty for one of each account in "
         "the state directory, none for no log",
@@ -36,8 +35,3 @@ class LogSettings(Section):
     backups: int = Field(
         default=5, ge=0, le=1_000, description="files before the newest one that are left: FILE.1 …"
     )
-
-    @field_validator("file")
-    @classmethod
-    def _at_home(cls, path: str) -> str:
-        return os.path.expanduser(path) if path.startswith("~/") else path

@@ -7,14 +7,13 @@ nothing: a webhook of this machine. Others are in a variable (`url_env`), in a f
 owner may read (`url_file`), or in `notify.urls`, a secret that `bot config seal` encrypts.
 """
 
-import os
 import re
 from typing import Annotated, Final, Literal, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr, field_serializer, field_validator, model_validator
 
-from bot.config.paper import Section
+from bot.config.section import HomePath, Section
 
 # === Kinds ===
 # All that a notice can be of, and whether it goes through quiet hours.
@@ -73,7 +72,9 @@ class SinkSettings(Section):
         default="", description="its address, where that holds no token: json://127.0.0.1:8080/"
     )
     url_env: str = Field(default="", description="or the variable that has it")
-    url_file: str = Field(default="", description="or a file that has it, which only you may read")
+    url_file: HomePath = Field(
+        default="", description="or a file that has it, which only you may read"
+    )
     kinds: tuple[Kind, ...] = Field(
         default=CHOSEN, description=f"which kinds it gets, of {', '.join(CHOSEN)}"
     )
@@ -95,11 +96,6 @@ class SinkSettings(Section):
                 f"url_file, or notify.urls by bot config seal), got {hidden(url)}"
             )
         return url
-
-    @field_validator("url_file")
-    @classmethod
-    def _at_home(cls, path: str) -> str:
-        return os.path.expanduser(path) if path.startswith("~/") else path
 
     @model_validator(mode="after")
     def _in_one_place(self) -> Self:

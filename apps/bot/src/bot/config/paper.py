@@ -8,16 +8,11 @@ from typing import Annotated, Any, Final
 from dydx_conn import Fees
 from dydx_paper import Latency, QueuePosition
 from dydx_risk import LiquidationTerms
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from bot.config.section import AT_HOME, Section
 
 _USDC: Final = 10**6
-
-
-class Section(BaseModel):
-    """A part of the configuration: no other names, nothing that is no number."""
-
-    # Its validator is built when the first is made, not at import.
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class LatencySettings(Section):
@@ -102,7 +97,7 @@ class PaperSettings(Section):
         description="governance's, of x/prices: bounds the trades that trigger conditional orders",
     )  # fmt: skip
     liquidation: LiquidationSettings = LiquidationSettings()
-    book_model: str | None = Field(
+    book_model: Annotated[str | None, AT_HOME] = Field(
         default=None,
         description="file of bot calibrate --book --out: how books are modelled where a history "
         "has none; null for what is usual for the kind of market",

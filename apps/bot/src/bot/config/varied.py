@@ -11,8 +11,10 @@ from typing import Any, Final
 
 import msgspec
 
-from bot.config.document import ConfigError, Fault
-from bot.config.settings import PATHS, RECORDING, Loaded, load
+from bot.config.document import ConfigError, Fault, quoted
+from bot.config.layers import RECORDING
+from bot.config.loaded import Loaded, load
+from bot.config.settings import PATHS
 
 # What is known of a file of the user's by its name alone, wherever else settings are written.
 _FILES: Final = ("strategy", "signals.use")
@@ -86,8 +88,7 @@ def _lines(nested: Mapping[str, Any], indent: str) -> list[str]:
         if isinstance(value, dict) and value and indent.count("  ") < _DEPTH:
             found += [f"{indent}{name}:", *_lines(value, f"{indent}  ")]
         else:
-            # JSON is YAML; a line of it is read as it was written.
-            found.append(f"{indent}{name}: {json.dumps(value, ensure_ascii=False)}")
+            found.append(f"{indent}{name}: {quoted(value)}")
     return found
 
 

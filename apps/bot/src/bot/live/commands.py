@@ -19,7 +19,7 @@ from reactivex import Observable, operators
 
 from bot.config.configured import environment_of
 from bot.config.environment import check_chain, enter
-from bot.config.settings import RECORDING
+from bot.config.layers import RECORDING
 from bot.database.rows import database_of, replay_written_down, written_down
 from bot.live.reach import held_until_due, is_reached, listened
 from bot.live.runs import (

@@ -271,7 +271,8 @@ def reload(arguments: argparse.Namespace) -> int:
     acts = status_from(path)["acts"]
     reply = msgspec.convert(request(path, "reload")["reload"], Reply)
     if reply.refused:
-        print(f"bot: {reply.refused}: nothing changes", file=sys.stderr)
+        after = "\n" if "\n" in reply.refused else ": "  # of many faults each has its line
+        print(f"bot: {reply.refused}{after}nothing changes", file=sys.stderr)
         return 1 if reply.restart else 2
     if reply.now and _after(path, acts, "reload") is None:
         return 1

@@ -1,7 +1,7 @@
 """Hot reload: from an edit of the configuration to one act, which changes all of it or nothing.
 
     file ─────────► watch ──┐
-    SIGHUP ─────────────────┼──► Reloader.reload ──► act "reload", or "note" with what is wrong
+    SIGHUP ─────────────────┼──► Reloader.reload ──► act "reload", or "refuse" with what is wrong
     bot reload ──► handle ──┘
 
 The file is loaded whole, as at the start: what was typed and variables stay above it. What is
@@ -10,8 +10,8 @@ nothing and is noted once. The run's own thread sees the act alone.
 """
 
 import contextlib
-import os
 import queue
+import signal
 import stat
 import sys
 import threading
@@ -24,19 +24,21 @@ from dydx_conn import AccountUpdate, ConnError, Inbox
 from dydx_strategy import StrategyError
 from pydantic_core import to_json, to_jsonable_python
 
-from bot.config.changes import RELOAD, Reply, RestartError, is_of_settings, text_of
-from bot.config.document import content_of
-from bot.config.place import FILE
-from bot.config.settings import (
-    PATHS,
-    SECRETS,
-    Layer,
-    Loaded,
-    Settings,
-    of_document,
-    read_file,
-    value_of,
+from bot.config.changes import (
+    REFUSE,
+    RELOAD,
+    Reply,
+    RestartError,
+    is_of_settings,
+    refusal,
+    text_of,
 )
+from bot.config.document import content_of, read_file
+from bot.config.layers import Layer, of_document
+from bot.config.loaded import Loaded
+from bot.config.place import FILE
+from bot.config.settings import PATHS, SECRETS, Settings, value_of
+from bot.hangup import has_terminal
 from bot.live.troubles import Handler, handled
 from bot.run.acts import act
 from bot.run.composition import Bot
@@ -114,6 +116,7 @@ class Reloader:
         loaded = msgspec.structs.replace(loaded, path=loaded.path or place)
         # What the run goes by once every act of it has entered.
         self._options, self._edition = bot.options, _Edition.of(loaded)
+        self._wrong: list[str] = []  # what was put in last
         self._lock = threading.Lock()
         self._requests: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._stopping = threading.Event()
@@ -127,7 +130,7 @@ class Reloader:
         signals: dict[str, Handler] = {}
         if not has_terminal():
             signals = {"SIGHUP": lambda *_: self._requests.put("signal")}
-        with handled(by_number(signals)):
+        with handled(by_number(signals), left=(signal.SIG_IGN,)):
             thread.start()
             try:
                 yield
@@ -155,11 +158,17 @@ class Reloader:
             except Exception as error:  # noqa: BLE001 - no edit may end who reads the next one
                 words = f"expected settings, got {type(error).__name__}: {error}"
                 reply = Reply(refused=words)
-            if reply.refused and not doubtful:
-                act(self._inbox, who, "note", f"{reply.refused}: nothing changes")
-            for words in reply.above:
-                act(self._inbox, who, "note", words)
+            if not (reply.refused and doubtful):
+                self._note(who, reply)
             return reply
+
+    def _note(self, who: str, reply: Reply) -> None:
+        """Put in what is wrong; what the file's watch finds is known if somebody read it before."""
+        wrong = [refusal(reply.refused)] if reply.refused else reply.above
+        if wrong != self._wrong or who != "file":
+            for words in wrong:
+                act(self._inbox, who, REFUSE, words)
+        self._wrong = wrong
 
     def _changed(self, who: str) -> Reply:
         before, edition = self._edition, self._still()
@@ -167,7 +176,7 @@ class Reloader:
         changes = differences(was, now)
         self._options = self._options.changed(changes, self._bot.scorer.names, who)
         self._edition = edition
-        if changes:
+        if changes or self._wrong:  # which is over: whoever mended it sees that
             self._inbox.put("act", text_of(changes), RELOAD, link=who)
         return Reply(was=differences(now, was), now=changes, above=edition.above(before))
 
@@ -265,21 +274,9 @@ def _content(path: Path) -> bytes | None:
         return None
 
 
-_TERMINAL: Final = "/dev/tty"  # whichever controls this process
-
-
 def place_of(loaded: Loaded, named: str | None) -> Path | None:
     """Return where a file is looked for, unless another one or none was `named`, or a recording's.
 
     Who has none yet may begin one while the run goes.
     """
     return None if named is not None or loaded.is_recorded else Path(FILE)
-
-
-def has_terminal() -> bool:
-    """Return whether this process has a terminal that could hang up; a daemon has none."""
-    try:
-        os.close(os.open(_TERMINAL, os.O_RDWR | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True

@@ -10,6 +10,7 @@ once, so that it never holds the stream against the report, which comes after it
 """
 
 import contextlib
+import os
 import select
 import shutil
 import sys
@@ -30,6 +31,7 @@ from bot.times import clock
 _KINDS: Final = frozenset(["decision", *VERDICTS, "fill", "gate", "act", "link"])
 _WAITING: Final = 1_000
 _LOOK_S: Final = 0.2  # how often it is looked whether anybody reads still, or the run is over
+_LONGEST: Final = 1_000  # letters of a line; a pipe takes 4096 bytes at once, or none
 _PATIENCE_S: Final = 2.0  # with a reader that is slow, once a live run is over
 
 
@@ -40,7 +42,9 @@ class Stream:
         self.gone, self.left_out = False, 0
         self._out, self._waits, self._lost = out, waits, lost
         self._queue: Queue[JournalEntry | None] = Queue(_WAITING)  # None: nothing comes any more
-        self._width = shutil.get_terminal_size().columns
+        # A file, or whoever reads a pipe, gets all of it, unless COLUMNS says how wide it is.
+        cut = out.isatty() or "COLUMNS" in os.environ
+        self._width = shutil.get_terminal_size().columns if cut else _LONGEST
         self._over, self._until = threading.Event(), inf
         self._reported, self._printed = 0, False
 

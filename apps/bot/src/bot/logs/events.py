@@ -42,7 +42,7 @@ from typing import Any, Final
 import msgspec
 from dydx_conn import ConnectionState, ConnError, OrderState
 
-from bot.config.changes import RELOAD, changes_of, is_of_settings
+from bot.config.changes import REFUSE, RELOAD, changes_of
 from bot.run.journal import VERDICTS, JournalEntry
 
 Fields = dict[str, Any]
@@ -156,7 +156,7 @@ def _act(entry: JournalEntry) -> _Made:
     act = entry.value
     if act.type == RELOAD:
         return "reload", 0, {"who": act.link, "changes": _changes(act.text)}
-    if is_of_settings(act):
+    if act.type == REFUSE:
         return "reload_refused", 0, {"who": act.link}
     level = WARNING if act.type in _STOPPING else 0
     return "act", level, {"who": act.link, "what": act.type}

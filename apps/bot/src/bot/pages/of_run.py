@@ -15,7 +15,7 @@ from dydx_conn import Recording
 from dydx_data import RESOLUTIONS
 from dydx_paper import PaperVenue, execution_figures
 
-from bot.config.settings import Loaded
+from bot.config.loaded import Loaded
 from bot.database.rows import fill_row
 from bot.outlet import one_line
 from bot.pages.gathered import Gathered

@@ -1,10 +1,10 @@
-"""What is printed after a run: seven lines, and what went wrong; the long report on request.
+"""What is printed after a run: six lines, and what went wrong; the long report on request.
 
     bot.report.report ──► brief_lines (or report_lines, or JSON) ──► stdout
 
-Equity, profit, drawdown, positions left, costs, fidelity, hash. A line more for each thing that
-went wrong stands above them; a run in which all went well has none. Settings have a line where a
-file was read, or where any is not as the profile has it.
+Equity, profit, drawdown, positions left, costs, hash. A line more for each thing that went wrong
+stands above them; a run in which all went well has none. What orders filled on has a line where no
+books were recorded; settings where a file was read, or where any is not as the profile has it.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from bot.report.report import (
 
 
 def print_report(report: dict[str, Any], arguments: argparse.Namespace) -> None:
-    """Print a report as it was chosen: for a program, long, or in seven lines."""
+    """Print a report as it was chosen: for a program, long, or in six lines."""
     if arguments.json:
         print(json.dumps(report, indent=2))
     else:
@@ -33,7 +33,7 @@ def print_report(report: dict[str, Any], arguments: argparse.Namespace) -> None:
 
 
 def brief_lines(report: Mapping[str, Any]) -> list[str]:
-    """Put a report in seven lines, below those of what went wrong."""
+    """Put a report in six lines, below those of what went wrong."""
     # Of an account that goes on all is since its deposit, but for the drawdown.
     of_run = " in this run" if report["carried"] else ""
     return [
@@ -43,7 +43,7 @@ def brief_lines(report: Mapping[str, Any]) -> list[str]:
         f"drawdown     {_drawdown(report['drawdown'])}{of_run}",
         f"positions    {_left(report['positions'])}",
         f"costs        {_costs(report['money_usdc'])}",
-        f"fidelity     {fidelity_words(report)}",
+        *([f"fidelity     {fidelity_words(report)}"] if report["fidelity"] != "book" else []),
         *settings_lines(report["config"]),
         *([f"log          {report['log']}"] if report["log"] else []),
         f"run hash     {report['run_hash']}",

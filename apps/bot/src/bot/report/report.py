@@ -1,7 +1,7 @@
 """A run in figures, and the figures in words: the data of every report, and the long one.
 
 `report_of` is the whole report as plain data, the same that `--json` prints; `report_lines`
-turns it into the lines of `--report`, and bot.report.brief into the six that are printed else.
+turns it into the lines of `--report`, and bot.report.brief into the six that are printed otherwise.
 Everything above "machine" is the same on every run of a recording.
 """
 
@@ -15,8 +15,8 @@ from dydx_paper import AccountFigures, PaperVenue
 from dydx_risk import percent_text
 from dydx_strategy import Allocator
 
+from bot.config.loaded import NO_FILE, deciding, settings_words
 from bot.config.profiles import limits_text
-from bot.config.settings import NO_FILE, deciding, settings_words
 from bot.run.composition import Bot, raised
 from bot.run.journal import VERDICTS, JournalEntry, order_words
 from bot.run.wire import WireVenue
@@ -352,7 +352,11 @@ def fidelity_words(report: Mapping[str, Any]) -> str:
 
 def optimism_words(error: float | None) -> str:
     """Word which share of what was filled was traded there within seconds, as the tape has it."""
-    return "no fill was judged" if error is None else f"the tape bears out {1 - error:.0%} of fills"
+    return (
+        "no fill was judged"
+        if error is None
+        else f"the tape bears out {100 * (1 - error):.0f} % of fills"
+    )
 
 
 def _counted(counts: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ status_of: between two frames ──────┴─► a dict, frozen once it
 import os
 from typing import Any, Final
 
+from bot.config.changes import REFUSE
 from bot.report.report import away, gate_of, positions_of
 from bot.run.composition import Bot
 from bot.times import clock
@@ -28,6 +29,7 @@ def starting(mode: str, name: str, account: str) -> dict[str, Any]:
         "distance_to_liquidation": None,
         "positions": [],
         "by_hand": [],
+        "settings": None,
         "acts": 0,
     }
 
@@ -47,11 +49,33 @@ def status_of(bot: Bot, mode: str, name: str) -> dict[str, Any]:
         "distance_to_liquidation": None if alarm == "unknown" else margin.distance,
         "positions": positions_of(bot),
         "by_hand": sorted(bot.risk.account.by_hand),
+        "settings": _settings(bot),
         "acts": bot.journal.counts["act"],
         "troubles": dict(bot.shown.troubles),
         "log": bot.shown.log,
         "url": bot.shown.url,
     }
+
+
+def _settings(bot: Bot) -> dict[str, Any] | None:
+    """Return by which file a run goes, and the newest edit of it; None without settings."""
+    if (loaded := bot.options.config) is None:
+        return None
+    found: dict[str, Any] = {"file": loaded.file, "edit": None}
+    if (edit := bot.shown.edited) is not None:
+        found["edit"] = {
+            "id": edit.id, "at": clock(edit.at), "words": edit.words,
+            "refused": edit.value.type == REFUSE,
+        }  # fmt: skip
+    return found
+
+
+def _settings_lines(found: dict[str, Any] | None) -> list[str]:
+    if found is None:
+        return []
+    edit = found["edit"]
+    newest = [f"             {edit['id']} {edit['at']} {edit['words']}"] if edit else []
+    return [f"settings     {found['file']}", *newest]
 
 
 _NO_DISTANCE: Final = {"flat": "no position is held", "unknown": "unknown"}
@@ -70,6 +94,7 @@ def status_lines(found: dict[str, Any]) -> list[str]:
         f"{'equity unknown' if equity is None else f'{equity:,.2f} USDC'}",
         f"distance     {_NO_DISTANCE.get(found['alarm']) or away(distance)}",
         *(f"position     {row['ticker']} {row['size']}, {row['words']}" for row in held),
+        *_settings_lines(found.get("settings")),
         *([f"log          {found['log']}"] if found.get("log") else []),
         *([f"answers at   {found['url']}"] if found.get("url") else []),
         *(f"trouble      {who}: {words}" for who, words in found.get("troubles", {}).items()),

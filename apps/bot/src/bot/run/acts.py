@@ -4,12 +4,11 @@
     halt, resume ──► Standstill: a file ──► the next run's first frame
 
 Whoever acts puts a frame in and does nothing else: `link` is who (key, command, api, restart,
-strategy, file, end …), `type` what (halt, resume, pause, unpause, flatten, cancel, reload, note
-…), `text` why. A pause, of entries, ends with its run. A network's frames and its acts come out of
-one inbox; `among` lets acts in between the frames of a recording.
+strategy, file, end …), `type` what (halt, resume, pause, unpause, flatten, cancel, reload, refuse,
+note …), `text` why. A pause, of entries, ends with its run. A network's frames and its acts come
+out of one inbox; `among` lets acts in between the frames of a recording.
 """
 
-import contextlib
 import os
 import re
 import stat
@@ -21,7 +20,7 @@ import msgspec
 from dydx_conn import ConnError, Frame, Inbox, Network, Subaccount, fold
 from reactivex import Observable
 
-from bot.system import IS_UNIX, NO_LINK
+from bot.system import IS_UNIX, replacing
 
 # === Acts ===
 # Putting an act in, and letting acts in between the frames of a recording.
@@ -184,13 +183,5 @@ class Standstill:
 
     def _write(self, halted: Halted) -> None:
         private(self.path.parent)
-        # Whole or not at all: a run that is killed meanwhile leaves the one before.
-        beside = self.path.with_suffix(f".{os.getpid()}")
-        file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | NO_LINK, 0o600)
-        try:
-            with open(file, "wb") as out:
-                out.write(msgspec.json.encode(halted))
-            beside.replace(self.path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                beside.unlink()
+        with replacing(self.path) as file:
+            file.write(msgspec.json.encode(halted))

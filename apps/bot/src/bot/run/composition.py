@@ -73,12 +73,13 @@ from reactivex.disposable import CompositeDisposable, Disposable
 from reactivex.subject import Subject
 
 from bot.config.changes import (
+    REFUSE,
     RELOAD,
     UNWATCHED,
     Reply,
     changed,
     changes_of,
-    is_of_settings,
+    refusal,
     reloaded,
     require_live,
     require_restartless,
@@ -105,7 +106,7 @@ from bot.run.signals import Make, engines_of, known
 from bot.run.way import Looked, Way
 
 if TYPE_CHECKING:
-    from bot.config.settings import Loaded
+    from bot.config.loaded import Loaded
 
 CURVE_S: Final = 5.0  # between two points of a score's curve
 
@@ -705,20 +706,19 @@ def _reload(bot: Bot, act: Frame, id_: str) -> None:
         changes = changes_of(act.text)
         options = was.changed(changes, bot.scorer.names, act.link)
     except (ConnError, StrategyError) as error:
-        bot._make(act.link, "note", one_line(f"{error}: nothing changes"))
+        bot._make(act.link, REFUSE, one_line(refusal(str(error))))
         return
-    bot.options = options
+    bot.risk.change(options.policy)
     if options.settings is not was.settings:  # equal ones may have another order
         bot._hubs.to_strategy.on_next(options.settings)
-    bot.risk.change(options.policy)
+    bot.options = options
     bot._hubs.to_risk.on_next(act)
-    written = bot.journal.find(id_)
+    _edited(bot, act, id_)
+
+
+def _edited(bot: Bot, _: Frame, id_: str) -> None:
+    bot.shown.edited = written = bot.journal.find(id_)
     bot.shown.notice = "" if written is None else written.words
-
-
-def _note(bot: Bot, act: Frame, _: str) -> None:
-    if is_of_settings(act):
-        bot.shown.notice = act.text
 
 
 _EFFECTS: Final[dict[str, Callable[[Bot, Frame, str], None]]] = {
@@ -729,7 +729,7 @@ _EFFECTS: Final[dict[str, Callable[[Bot, Frame, str], None]]] = {
     "flatten": _flatten,
     "cancel": _cancel,
     RELOAD: _reload,
-    "note": _note,
+    REFUSE: _edited,
 }
 _ADDRESS: Final = re.compile(r"\b0x[0-9a-f]{6,}")
 _LONGEST: Final = 300

@@ -36,7 +36,7 @@ from dydx_risk import (
 )
 from dydx_strategy import Decision
 
-from bot.config.changes import RELOAD, brief_change_words, changes_of
+from bot.config.changes import REFUSE, RELOAD, brief_change_words, changes_of
 
 CAPACITY: Final = 5_000
 VERDICTS: Final = ("approved", "denied", "reduce", "bracket", "withdraw")
@@ -243,9 +243,11 @@ def _decision_of(verdict: Verdict) -> str:
 def act_words(act: Frame, was: Mapping[str, Any]) -> str:
     """Put in one line who did what, and why; of settings what each `was`."""
     why = act.text
+    if act.type == REFUSE:
+        return f"settings refused by {act.link}: {why}"
     if act.type == RELOAD:
         with contextlib.suppress(ConnError):
-            why = brief_change_words(changes_of(act.text), was)
+            why = brief_change_words(changes_of(act.text), was) or "as the run goes by already"
     return f"{act.type} by {act.link}: {why or 'no reason was given'}"
 
 

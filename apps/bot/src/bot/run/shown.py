@@ -21,6 +21,7 @@ from dydx_strategy import Strategy
 from bot.run.beside import Beside
 from bot.run.curve import Curve
 from bot.run.feeds import Feeds
+from bot.run.journal import JournalEntry
 from bot.run.links import Links
 from bot.run.marks import Marks
 from bot.run.monitor import Monitor
@@ -68,6 +69,8 @@ class Shown:
         # What is wrong around the run, by where it is, and what whoever watches is to know.
         self.troubles: dict[str, str] = {}
         self.notice = ""
+        # The newest act that changed settings, or was refused.
+        self.edited: JournalEntry | None = None
         # Of a recording: how fast it is played and where it is, as a dashboard has it.
         self.speed: float | None = None
         self.timeline: Any = None

@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from dydx_panels import HealthPart, HealthRow, SettingRow
 
-from bot.config.settings import Loaded, value_of
+from bot.config.loaded import Loaded
+from bot.config.settings import value_of
 from bot.run.beside import Counting
 from bot.run.composition import Bot
 from bot.run.links import reason_words

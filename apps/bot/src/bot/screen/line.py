@@ -7,6 +7,7 @@ troubles, a strategy that stopped ────► Line.note ───► View.no
 import time
 from typing import Final
 
+from bot.config.changes import REFUSE
 from bot.run.composition import Bot
 
 NEW_NS: Final = 15_000_000_000  # for so long what is new is shown: a long line is read in it
@@ -52,7 +53,13 @@ class Line:
 
     def note(self) -> str:
         """Return what is so for longer."""
-        return " · ".join(filter(None, (self.ended, self._wrongs())))
+        return " · ".join(filter(None, (self.ended, self._wrongs(), self._refused())))
+
+    def _refused(self) -> str:
+        edit = self._bot.shown.edited
+        if edit is None or edit.value.type != REFUSE:
+            return ""
+        return f"AN EDIT OF THE SETTINGS IS REFUSED: {edit.id}"
 
     def _wrongs(self) -> str:
         if troubles := self._bot.shown.troubles:

@@ -211,7 +211,7 @@ class Screen:
 
     def _on_the_way(self, share: float) -> bool:
         """Show how far it is, between two frames of a long way; False if a key ends it."""
-        self.line.show(f"on the way: {share:.0%}, esc stops here")
+        self.line.show(f"on the way: {100 * share:.0f} %, esc stops here")
         self._idle()
         self.draw()
         self.line.show("")

@@ -5,7 +5,7 @@ from typing import Any, Final
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from bot.config.settings import Loaded
+from bot.config.loaded import Loaded
 from bot.outlet import one_line
 from bot.run.composition import Bot
 from bot.serve.served import Served, answered

@@ -21,7 +21,7 @@ from starlette.concurrency import run_in_threadpool
 
 from bot.config.api import ApiSettings
 from bot.config.changes import Reply
-from bot.config.settings import Loaded
+from bot.config.loaded import Loaded
 from bot.run.composition import Bot
 from bot.run.desk import PATIENCE_S, Desk, DeskError
 from bot.serve.figures import RunFigures, figures_of

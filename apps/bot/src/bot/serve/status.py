@@ -30,6 +30,22 @@ class Held(BaseModel):
     words: str
 
 
+class Edit(BaseModel):
+    """An edit of the settings while the run goes: what it changed, or why it changes nothing."""
+
+    id: str
+    at: str = Field(description="event time, UTC")
+    words: str
+    refused: bool = Field(description="whether the settings go on as they were before it")
+
+
+class SettingsFile(BaseModel):
+    """By which file of settings the run goes."""
+
+    file: str = Field(description="its path, or in words that there is none")
+    edit: Edit | None = Field(description="the newest edit of it, null without one")
+
+
 class Status(BaseModel):
     """How the run stands."""
 
@@ -44,6 +60,7 @@ class Status(BaseModel):
     distance_to_liquidation: float | None
     positions: list[Held]
     by_hand: list[str] = Field(description="tickers that somebody else trades")
+    settings: SettingsFile | None
     acts: int
     troubles: dict[str, str] = Field(description="what is wrong around the run, by where it is")
 

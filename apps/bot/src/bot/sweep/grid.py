@@ -18,8 +18,9 @@ from typing import Any, Final
 import msgspec
 from dydx_conn import ConnError
 
-from bot.config.document import KEY, ConfigError, Document, Fault, near, shown
-from bot.config.settings import PATHS, SECTIONS, read_file, unknown
+from bot.config.document import KEY, ConfigError, Document, Fault, near, read_file, shown
+from bot.config.layers import unknown
+from bot.config.settings import PATHS, SECTIONS
 from bot.config.varied import Base, varied
 
 SECTIONS_TRIED: Final = ("strategies", "signals", "policy", "paper")

@@ -199,11 +199,11 @@ def luck_rows(found: Overfit, best: Mapping[str, Any]) -> list[tuple[str, str]]:
             words = f"{shown(one.value)}, 95 of 100 samples within {shown(one.low)} and "
             rows.append((f"{name}", f"of the best {words}{shown(one.high)}"))
     if found.deflated is not None:
-        words = f"{found.deflated:.0%} that it is better than the best of {found.trials} by luck"
-        rows.append(("deflated", words))
+        words = f"that it is better than the best of {found.trials} by luck"
+        rows.append(("deflated", f"{100 * found.deflated:.0f} % {words}"))
     if (chosen := found.chosen) is not None:
-        words = f"{chosen.probability:.0%}: how often the best of half the time is among the worse "
-        rows.append(("overfitting", f"{words}of the other half"))
+        words = "how often the best of half the time is among the worse of the other half"
+        rows.append(("overfitting", f"{100 * chosen.probability:.0f} %: {words}"))
     if not rows and found.trials:
         words = f"unknown: expected a day or more of each variant, got {found.hours:.1f} h"
         rows.append(("luck", words))

@@ -1,1 +1,0 @@
-"""Trials: of the bot, of strategies, of signals and of this machine."""
