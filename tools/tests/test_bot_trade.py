@@ -390,6 +390,9 @@ def test_what_another_client_trades_halts_the_bot(
     replayed = json.loads(capsys.readouterr().out)
 
     assert "client id 3999999999" in stands["gate"]["reasons"]["FOREIGN"]
+    assert is_in(
+        pages()["A stranger at the account"].shows[0], stands["gate"]["reasons"]["FOREIGN"]
+    )
     assert [row["words"].split(":")[0] for row in lived["samples"]["acts"]] == [
         "halt by account", "resume by command"
     ]  # fmt: skip

@@ -171,7 +171,9 @@ class Standstill:
         try:
             if frame.type == "resume":
                 self.path.unlink(missing_ok=True)
-            elif frame.type == "halt" or (frame.type == "flatten" and frame.link != "end"):
+            elif frame.type not in ("halt", "flatten") or frame.link == "end":
+                return
+            elif frame.text or self.read() is None:  # a reason that stands is worth more than none
                 self._write(Halted(frame.link, frame.text))
         except (OSError, ConnError) as error:
             self.trouble = f"expected to store the {frame.type} in {self.path}, got {error}"
