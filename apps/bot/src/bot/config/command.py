@@ -27,7 +27,7 @@ from dydx_conn import ConnError, KeyProblem, seal, unseal
 from pydantic import BaseModel, SecretStr
 
 from bot.config.configured import environment_of, loaded_of
-from bot.config.document import SEALED, ConfigError, Fault, near, plain, read, shown
+from bot.config.document import SEALED, ConfigError, Fault, near, plain, quoted, read, shown
 from bot.config.environment import objection
 from bot.config.loaded import Loaded, load, settings_words
 from bot.config.passphrase import new_passphrase, passphrase
@@ -123,7 +123,7 @@ def written(value: Any) -> str:
     """Return a value as YAML in one line."""
     if isinstance(value, str) and _BARE.fullmatch(value) and plain(value) == value:
         return value
-    return json.dumps(value, ensure_ascii=False)
+    return quoted(value)
 
 
 _BARE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
