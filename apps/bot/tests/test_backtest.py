@@ -257,6 +257,21 @@ def test_what_the_recorded_run_did_is_no_part_of_the_data(
     assert found["runs"][0]["figures"]["total"]["fills"] > 0
 
 
+def test_ctrl_c_between_a_fill_and_what_is_counted_of_it_is_no_error(
+    short: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The account holds what no sum knows of yet: its row is left out."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bot.run.dealt.Dealt._fill", interrupted)
+    code, found = printed_by(["rank", str(short)], capsys)
+
+    assert code == 130
+    assert (found["runs"][0]["complete"], found["runs"][0]["trades"]) == (False, [])
+
+
 @pytest.mark.parametrize("strategies", [["rank"], ["rank", "carry"]])
 def test_ctrl_c_reports_what_was_played_until_then(
     strategies: list[str], short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

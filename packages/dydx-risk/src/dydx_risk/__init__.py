@@ -3335,7 +3335,7 @@ class Policy(BaseModel):
     max_daily_loss: float | None = _limit(
         "equity lost since 00:00 UTC, of what the day opened with", lt=1
     )
-    max_drawdown: float | None = _limit("equity lost since its peak, 0.2 is 20 per cent", lt=1)
+    max_drawdown: float | None = _limit("equity lost since its peak, 0.2 is 20 %", lt=1)
     protect: bool = Field(
         default=False,
         description="limits on loss, drawdown and leverage close what is held, not entries alone",

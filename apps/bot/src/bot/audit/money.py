@@ -1,4 +1,4 @@
-"""The audit's scenarios of money: realised and unrealised profit over partial fills, and funding.
+"""The audit's scenarios of money: realized and unrealized profit over partial fills, and funding.
 
     Stage ──► fills, oracle prices, hours ──► PROFITS, FUNDING ──► bot.audit.command
 
@@ -39,12 +39,12 @@ def _average() -> Iterator[Seen]:
     held = stage.venue.ledger.holdings[BTC]
     yield Seen("1 at 50,000 and 3 at 50,400: held", "4", stage.size())
     yield Seen("cost, 4 at 50,300", "201200 USDC", usdc(int(held.cost)))
-    yield Seen("realised", "0 USDC", usdc(stage.money.realized_pnl))
+    yield Seen("realized", "0 USDC", usdc(stage.money.realized_pnl))
 
 
 @PROFITS.shows(
     "partial exits",
-    "each part realises its own difference to the entry, and leaves the entry as it is",
+    "each part realizes its own difference to the entry, and leaves the entry as it is",
     "paper/ledger::a_reduction_leaves_the_entry_and_an_addition_averages_it",
     "paper/venue::closing_realises_and_closes_the_position",
     "paper/history::fills_are_stored_by_order_with_what_they_earned",
@@ -52,13 +52,13 @@ def _average() -> Iterator[Seen]:
 def _partial() -> Iterator[Seen]:
     stage = _round_trip(("BUY", "2", 50_000), ("SELL", "0.5", 50_200))
     yield Seen(
-        "2 at 50,000, 0.5 sold at 50,200: realised", "100 USDC", usdc(stage.money.realized_pnl)
+        "2 at 50,000, 0.5 sold at 50,200: realized", "100 USDC", usdc(stage.money.realized_pnl)
     )
     cost = int(stage.venue.ledger.holdings[BTC].cost)
     yield Seen("1.5 still cost 50,000 each", "75000 USDC", usdc(cost))
     stage.book([(49_900, 50)], [(49_901, 50)])
     stage.trade("SELL", "1.5", "49000")
-    yield Seen("1.5 sold at 49,900: realised in all", "-50 USDC", usdc(stage.money.realized_pnl))
+    yield Seen("1.5 sold at 49,900: realized in all", "-50 USDC", usdc(stage.money.realized_pnl))
     yield Seen("held", "0", stage.size())
     yield Seen("wins and losses: one position, lost after fees", (0, 1), _won(stage))
 
@@ -77,7 +77,7 @@ def _levels() -> Iterator[Seen]:
     stage.book([("50100", "0.7"), ("50050", "5")], [("50200", 5)])
     stage.trade("SELL", "2", "49000")
     # 0.7 at 50,100 and 1.3 at 50,050 are 100,135.
-    yield Seen("sold at 50,100 and 50,050: realised", "124 USDC", usdc(stage.money.realized_pnl))
+    yield Seen("sold at 50,100 and 50,050: realized", "124 USDC", usdc(stage.money.realized_pnl))
 
 
 @PROFITS.shows(
@@ -89,9 +89,9 @@ def _levels() -> Iterator[Seen]:
 def _short() -> Iterator[Seen]:
     stage = _round_trip(("SELL", "1", 50_000), ("BUY", "0.4", 49_500))
     yield Seen("-1 at 50,000, 0.4 bought back at 49,500: held", "-0.6", stage.size())
-    yield Seen("realised", "200 USDC", usdc(stage.money.realized_pnl))
+    yield Seen("realized", "200 USDC", usdc(stage.money.realized_pnl))
     stage.oracle(50_100)
-    yield Seen("oracle 50,100: unrealised on 0.6", "-60 USDC", usdc(stage.money.unrealized_pnl))
+    yield Seen("oracle 50,100: unrealized on 0.6", "-60 USDC", usdc(stage.money.unrealized_pnl))
 
 
 @PROFITS.shows(
@@ -102,18 +102,18 @@ def _short() -> Iterator[Seen]:
 def _flip() -> Iterator[Seen]:
     stage = _round_trip(("BUY", "1", 50_000), ("SELL", "3", 50_300))
     yield Seen("1 at 50,000, 3 sold at 50,300: held", "-2", stage.size())
-    yield Seen("realised on the 1 alone", "300 USDC", usdc(stage.money.realized_pnl))
+    yield Seen("realized on the 1 alone", "300 USDC", usdc(stage.money.realized_pnl))
     cost = int(stage.venue.ledger.holdings[BTC].cost)
     yield Seen("the new one entered at 50,300", "-100600 USDC", usdc(cost))
 
 
 @PROFITS.shows(
-    "unrealised",
+    "unrealized",
     "by the oracle price, never by the last trade, and it turns with the price",
     "paper/history::positions_show_both_profits",
     "paper/performance::trades_account_for_all_that_was_earned",
 )
-def _unrealised() -> Iterator[Seen]:
+def _unrealized() -> Iterator[Seen]:
     stage = _round_trip(("BUY", "2", 50_000))
     for price, expected in ((50_500, "1000 USDC"), (49_000, "-2000 USDC"), (50_000, "0 USDC")):
         stage.oracle(price)
@@ -124,7 +124,7 @@ def _unrealised() -> Iterator[Seen]:
 
 @PROFITS.shows(
     "nothing is made or lost",
-    "equity is the deposit, what was realised and is unrealised, less fees, with funding",
+    "equity is the deposit, what was realized and is unrealized, less fees, with funding",
     "paper/conservation::usdc_is_conserved_to_the_quantum_over_everybody",
     "paper/ledger::profit_is_what_the_cash_shows",
     "paper/sessions_traded::no_quantum_is_made_or_lost",

@@ -59,7 +59,7 @@ def _goes_on() -> Iterator[Seen]:
         raise LookupError("expected what the run left, got nothing")
     again = Stage(left=left)
     yield Seen("equity", usdc(stage.money.equity or 0), usdc(again.money.equity or 0))
-    yield Seen("realised so far", usdc(stage.money.realized_pnl), usdc(again.money.realized_pnl))
+    yield Seen("realized so far", usdc(stage.money.realized_pnl), usdc(again.money.realized_pnl))
     yield Seen("held", _held(stage), _held(again))
     newer = again.order("BUY", "0.1", "50100").client_id
     used = [order.client_id for order in stage.venue.state.ledger.orders]

@@ -414,7 +414,8 @@ def _rows(label: str, recording: str, bot: Bot, seen: dict[str, tuple[int, int]]
     if not isinstance(bot.venue, PaperVenue):
         return
     for ticker, holding in bot.venue.ledger.holdings.items():
-        dealt = bot.dealt.markets[ticker]
+        if (dealt := bot.dealt.markets.get(ticker)) is None:
+            continue  # Ctrl-C came within a frame, before its fill was counted
         ledger = bot.venue.ledger
         yield row(
             ledger.standing(holding), ledger.owed_ppm(holding) // 10**6,

@@ -60,8 +60,8 @@ def _python() -> Iterator[Check]:
     yield Check("bot", "ok", __version__)
 
 
-_FAST: Final = "uv run --managed-python bot: the builds that uv brings are optimised"
-# What an optimised build plays of the same frames in the same time of a core (tools/README.md).
+_FAST: Final = "uv run --managed-python bot: the builds that uv brings are optimized"
+# What an optimized build plays of the same frames in the same time of a core (tools/README.md).
 _OPTIMISED_BY: Final = 1.1
 
 
@@ -70,7 +70,7 @@ def slowness() -> str:
     if sysconfig.get_config_var("Py_DEBUG"):
         return "a debug build, which checks itself as it runs"
     options = sysconfig.get_config_var("CONFIG_ARGS")
-    # Distributions run the optimising build by its name, which no option of theirs shows.
+    # Distributions run the optimizing build by its name, which no option of theirs shows.
     if not options or "--enable-optimizations" in options or sys.base_prefix == "/usr":
         return ""
     return f"built without --enable-optimizations: one with it is {_OPTIMISED_BY:g} times as fast"

@@ -88,7 +88,9 @@ def claimed(net: Network, subaccount: Subaccount, what: str) -> Iterator[Claim]:
         except BlockingIOError:
             raise _refused(net, subaccount, _read(file)) from None
         except OSError as error:
-            raise ConnError(f"expected to hold {subaccount} by {path}, got {error}") from None
+            raise ConnError(
+                f"expected to hold {subaccount} by {path}, got {error.strerror or error}"
+            ) from None
         yield claim
 
 
