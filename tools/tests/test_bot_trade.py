@@ -44,10 +44,9 @@ from dydx_conn import (
 from leaks import plant
 from pydantic import SecretStr
 from runbook import is_in, pages, typed
-from servers import venue_process
+from servers import places, venue_process
 from warm import Warm
 
-VENUE = Path(__file__).parent.parent / "venue"
 # `harsh` in the check of that name.
 HABITS = ("--habits", os.environ.get("TEST_VENUE_HABITS", "plain"))
 # Where heights fall silent, the node is asked each 2 s: blocks must not come faster than they do.
@@ -182,10 +181,8 @@ def own_places(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let no other bot of this machine be found, and nothing be left on it."""
     # Not below tmp_path: the path of a socket may be no longer than 107 characters.
     with tempfile.TemporaryDirectory(prefix="bot-") as folder:
-        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
-        monkeypatch.setenv("DYDX_CONFIG", "none")
-        for what in ("state", "data", "config"):
-            monkeypatch.setenv(f"XDG_{what.upper()}_HOME", f"{folder}/{what}")
+        for name, place in places(Path(folder)).items():
+            monkeypatch.setenv(name, place)
         yield
 
 
@@ -393,6 +390,9 @@ def test_what_another_client_trades_halts_the_bot(
     replayed = json.loads(capsys.readouterr().out)
 
     assert "client id 3999999999" in stands["gate"]["reasons"]["FOREIGN"]
+    assert is_in(
+        pages()["A stranger at the account"].shows[0], stands["gate"]["reasons"]["FOREIGN"]
+    )
     assert [row["words"].split(":")[0] for row in lived["samples"]["acts"]] == [
         "halt by account", "resume by command"
     ]  # fmt: skip

@@ -144,6 +144,17 @@ def test_a_halt_changes_the_gate_with_the_act_itself(frames: list[Frame]) -> Non
     assert words == "gate ACTIVE → HALTED: halted: a headline (by key)"
 
 
+def test_a_halt_without_a_reason_leaves_the_one_that_stands(frames: list[Frame]) -> None:
+    """As a flatten after a halt: who comes next reads why."""
+    beginning = frames[:300]
+    bare = deed(beginning[-1], "flatten", who="command", why="")
+    bot = played([*beginning, deed(beginning[-1], "halt"), bare])
+    alone = played([*beginning, bare])
+
+    assert bot.risk.stops.halted == "a headline (by key)"
+    assert alone.risk.stops.halted == "no reason was given (by command)"
+
+
 def test_an_act_has_an_id_and_is_in_the_hash(frames: list[Frame]) -> None:
     """Two runs with other acts are two runs; with the same, one."""
     beginning = frames[:500]
@@ -453,6 +464,8 @@ def test_a_halt_outlives_its_run_until_somebody_resumes(
     assert [stat.S_IMODE(each) for each in mode] == [0o600, 0o700]
     assert [path.name for path in first.path.parent.iterdir()] == [first.path.name]
     standstill().note(frame)  # what a restart repeats is not written again
+    first.note(deed(tick, "flatten", why=""))
+    standstill().note(deed(tick, "cancel"))
     assert first.read() == Halted("key", "a headline")
     standstill().note(deed(tick, "resume"))
     assert standstill().read() is None

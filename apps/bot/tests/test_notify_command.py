@@ -13,6 +13,7 @@ from bot.notify.notice import Held, Message, Notice
 from bot.notify.spool import Spool
 from bot.notify.throttle import Flow
 from pydantic import SecretStr
+from runbook import is_in, pages
 from webhook import Hook, listening
 
 TOKEN = "123456789:AAhidden_hidden_hidden_hidden_hidd"
@@ -74,6 +75,7 @@ def test_a_test_reports_what_came_of_it(
     rows = {row["sink"]: row for row in json.loads(capsys.readouterr().out)}
 
     assert taken.startswith("hook         taken within ")
+    assert is_in(pages()["No notice comes"].over[1], taken)
     assert hook.titles == ["dydx bot: a test"] * 2
     assert (rows["hook"]["error"], rows["dead"]["words"]) == ("", "")
     assert "onnection" in rows["dead"]["error"]

@@ -19,6 +19,7 @@ from bot.notify.sink import Sink
 from bot.notify.spool import Spool
 from dydx_conn import ConnError
 from pydantic import SecretStr
+from runbook import is_in, pages
 from webhook import Hook, listening
 
 PATIENCE_S = 10.0
@@ -189,6 +190,7 @@ def test_a_sink_that_fails_for_long_is_trouble(monkeypatch: pytest.MonkeyPatch) 
 
     assert "1 damaged or refused, set aside as" in sink.trouble
     assert "expected hook to take notices, got for 0 s: " in sink.trouble
+    assert is_in(pages()["No notice comes"].shows[0], sink.trouble)
 
 
 def test_an_address_that_is_none_is_trouble_at_once(hook: Hook) -> None:
@@ -199,6 +201,7 @@ def test_an_address_that_is_none_is_trouble_at_once(hook: Hook) -> None:
     until(lambda: sink.trouble)
     what = "expected an address that apprise knows (its wiki lists them), got gopher://***"
     assert sink.trouble == f"{what}: notices wait in {sink.spool.path}"
+    assert is_in(pages()["No notice comes"].shows[1], sink.trouble)
     address[0] = hook.url
     sink.put(message())
     until(lambda: not sink.trouble)

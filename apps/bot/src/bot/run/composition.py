@@ -653,8 +653,10 @@ def untrace(bot: Bot) -> None:
 
 
 def _halt(bot: Bot, act: Frame, _: str) -> None:
-    why = f"{act.text or 'no reason was given'} (by {act.link})"
-    bot.risk.stops.halt(why, foreign=act.link == "account")
+    # A reason that stands is worth more than none.
+    if act.text or not bot.risk.stops.halted:
+        why = f"{act.text or 'no reason was given'} (by {act.link})"
+        bot.risk.stops.halt(why, foreign=act.link == "account")
     bot._hubs.to_risk.on_next(act)
 
 
