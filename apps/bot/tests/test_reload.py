@@ -228,7 +228,7 @@ def test_another_secret_needs_a_restart(file: Path) -> None:
     ("text", "code", "words"),
     [
         ("policy: {max_leverage: 1.25}", 0, "policy.max_leverage 1.5 → 1.25\n"),
-        ("policy: {max_leverage: 1.5}", 0, "nothing changes\n"),
+        ("policy: {max_leverage: 1.5}", 0, "nothing changes\nsettings     "),
         ("policy: {max_leverage: 1.25}\nguard: false", 1, "no change of guard while it runs"),
         ("policy: {max_leverage: x}", 2, "got 'x': nothing changes"),
     ],

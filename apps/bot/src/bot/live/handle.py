@@ -30,7 +30,7 @@ from dydx_conn import ConnError, Inbox
 
 from bot.config.changes import UNWATCHED, Reply, change_words
 from bot.outlet import as_lines
-from bot.report.status import STARTING, status_lines
+from bot.report.status import STARTING, settings_lines, status_lines
 from bot.run.acts import act, private
 from bot.run.handles import called, directories, running
 from bot.system import IS_UNIX
@@ -277,7 +277,9 @@ def reload(arguments: argparse.Namespace) -> int:
     if reply.now and _after(path, acts, "reload") is None:
         return 1
     rows = [change_words({name: value}, reply.was) for name, value in reply.now.items()]
-    print(as_lines([*(rows or ["nothing changes"]), *reply.above]))
+    # A run that watches its file may have been faster: what it did then stands below.
+    same = [] if rows else ["nothing changes", *settings_lines(status_from(path)["settings"])]
+    print(as_lines([*rows, *same, *reply.above]))
     return 0
 
 

@@ -70,7 +70,8 @@ def _settings(bot: Bot) -> dict[str, Any] | None:
     return found
 
 
-def _settings_lines(found: dict[str, Any] | None) -> list[str]:
+def settings_lines(found: dict[str, Any] | None) -> list[str]:
+    """Put in words by which file a run goes, and the newest edit of it."""
     if found is None:
         return []
     edit = found["edit"]
@@ -94,7 +95,7 @@ def status_lines(found: dict[str, Any]) -> list[str]:
         f"{'equity unknown' if equity is None else f'{equity:,.2f} USDC'}",
         f"distance     {_NO_DISTANCE.get(found['alarm']) or away(distance)}",
         *(f"position     {row['ticker']} {row['size']}, {row['words']}" for row in held),
-        *_settings_lines(found.get("settings")),
+        *settings_lines(found.get("settings")),
         *([f"log          {found['log']}"] if found.get("log") else []),
         *([f"answers at   {found['url']}"] if found.get("url") else []),
         *(f"trouble      {who}: {words}" for who, words in found.get("troubles", {}).items()),
