@@ -172,6 +172,7 @@ class EnvironmentSettings(BaseModel):
     node: str = ""
     yes_mainnet: bool = False
     yes_orders: bool = False
+    given: str = ""  # in words, where environment and network were given
 
     @property
     def rule(self) -> Rule:
@@ -223,6 +224,7 @@ def objection(settings: EnvironmentSettings, net: Network) -> str:
     return (
         f"expected {wanted} in {settings.environment}, got {net.name} ({kind}, chain "
         f"{net.chain_id}): choose another network, or another environment"
+        + (f" ({settings.given})" if settings.given else "")
     )
 
 
