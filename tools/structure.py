@@ -2,12 +2,13 @@
 
     uv run --all-packages --group dev tools/structure.py        a line for each violation
 
-Of a layer's one file: a section uses only what stands above it or in itself; `__all__` lists what
-the file defines; nothing is imported by star. The built-in `sum`, which rounds floats otherwise
+Of a layer's one file: a section uses only what stands above it or in itself, is named in the
+docstring, and is of at most 350 lines; `__all__` lists what the file defines, under its section's
+title; nothing is imported by star. The built-in `sum`, which rounds floats otherwise
 from Python 3.12 on, adds integers and says so on its line, `# integers`, or is begun with what is
-exact, such as `Decimal(0)`: floats are added by `math.fsum`. Of the workspace: only dydx_conn
-defines, and only bot names, what holds a key or sends an order; no files of bot or of the
-stand-in venue import one another in a circle.
+exact, such as `Decimal(0)`: floats are added by `math.fsum`. Of the workspace: no class is of more
+than 300 lines, no function of more than 60; only dydx_conn defines, and only bot names, what holds
+a key or sends an order; no files of bot or of the stand-in venue import one another in a circle.
 
 Exit code 1 if anything was found, else 0.
 """
@@ -16,7 +17,9 @@ import ast
 import graphlib
 import re
 import sys
+from bisect import bisect
 from collections.abc import Iterator, Mapping
+from itertools import chain, pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,6 +27,10 @@ ROOT = Path(__file__).resolve().parent.parent
 # What can hold a key or send an order.
 EDGES = frozenset(["Keys", "Trader"])
 SECTION = re.compile(r"^# === (.+) ===$", re.MULTILINE)
+MOST_OF_SECTION, MOST_OF_CLASS, MOST_OF_FUNCTION = 350, 300, 60
+# Tables that are written as calls: migrations are never changed once they are out.
+TABLES = "migrations/versions"
+SOURCES = ("packages/*/src/**/*.py", "apps/bot/src/**/*.py", "tools/*.py", "tools/venue/*.py")
 
 Definitions = Mapping[str, ast.stmt]
 
@@ -31,7 +38,10 @@ Definitions = Mapping[str, ast.stmt]
 def main() -> int:
     """Print every violation; return the exit code."""
     found = list(violations(ROOT))
-    print("\n".join(found) or "every section looks up, and no files form a circle")
+    print(
+        "\n".join(found)
+        or "every section looks up, nothing is too long, and no files form a circle"
+    )
     return 1 if found else 0
 
 
@@ -40,10 +50,14 @@ def violations(root: Path) -> Iterator[str]:
     layers = {path.parent.name: path for path in sorted(root.glob("packages/*/src/*/__init__.py"))}
     for name, path in layers.items():
         text = path.read_text()
-        for problem in [*looks_down(text), *publishes(text), *sums(text)]:
+        for problem in chain.from_iterable(check(text) for check in OF_A_LAYER):
             yield f"{path.relative_to(root)}:{problem}"
         if name != "dydx_conn":
             for problem in names_edges(text):
+                yield f"{path.relative_to(root)}:{problem}"
+    for path in sorted(path for glob in SOURCES for path in root.glob(glob)):
+        if TABLES not in path.as_posix():
+            for problem in too_long(path.read_text()):
                 yield f"{path.relative_to(root)}:{problem}"
     for directory in ("apps/bot/src/bot", "tools/venue"):
         paths = (root / directory).rglob("*.py")
@@ -57,20 +71,21 @@ def violations(root: Path) -> Iterator[str]:
 
 def looks_down(text: str) -> Iterator[str]:
     """Yield each use, in one section, of what a section below it defines."""
-    starts = [text.count("\n", 0, mark.start()) + 1 for mark in SECTION.finditer(text)]
-    titles = ["the head", *SECTION.findall(text)]
+    starts, titles = sections(text)
     tree = ast.parse(text)
-
-    def section(line: int) -> int:
-        return sum(start <= line for start in starts)
-
-    defined = {name: section(node.lineno) for name, node in definitions(tree).items()}
+    defined = {name: bisect(starts, node.lineno) for name, node in definitions(tree).items()}
     for statement in tree.body:
-        own = section(statement.lineno)
+        own = bisect(starts, statement.lineno)
         for name, line in uses(statement):
             if defined.get(name, 0) > own:
                 here, below = titles[own], titles[defined[name]]
                 yield f"{line}: {here} uses {name}, which stands below it in {below}"
+
+
+def sections(text: str) -> tuple[list[int], list[str]]:
+    """Return the lines on which sections begin, and their titles behind that of what is above."""
+    starts = [text.count("\n", 0, mark.start()) + 1 for mark in SECTION.finditer(text)]
+    return starts, ["the head", *SECTION.findall(text)]
 
 
 def definitions(tree: ast.Module) -> Definitions:
@@ -120,6 +135,52 @@ def publishes(text: str) -> Iterator[str]:
             yield f"1: expected __all__ to list what is defined here, got {name}"
     for name in {name for name in listed if listed.count(name) > 1}:
         yield f"1: expected each name once in __all__, got {name} twice"
+
+
+def grouped(text: str) -> Iterator[str]:
+    """Yield each name that `__all__` lists under another title than that of its section."""
+    starts, titles = sections(text)
+    defined = definitions(ast.parse(text))
+    published, title = defined["__all__"], titles[0]
+    for line in range(published.lineno, (published.end_lineno or 0) + 1):
+        words = text.split("\n")[line - 1].strip()
+        if words.startswith("# "):
+            title = words[2:]
+        for name in re.findall(r'"(\w+)"', words) if title != titles[0] else ():
+            own = titles[bisect(starts, defined[name].lineno)] if name in defined else title
+            if own != title:
+                yield f"{line}: expected {name} under {own} in __all__, got {title}"
+
+
+def unmapped(text: str) -> Iterator[str]:
+    """Yield each section that the docstring does not name."""
+    drawn = " ".join((ast.get_docstring(ast.parse(text)) or "").split())
+    for title in sections(text)[1][1:]:
+        if not re.search(rf"(?<!\w){re.escape(title)}(?!\w)", drawn):
+            yield f"1: expected the docstring to name the section {title}"
+
+
+def long_sections(text: str) -> Iterator[str]:
+    """Yield each section that is longer than its bound."""
+    starts, titles = sections(text)
+    bounds = pairwise([*starts, text.count("\n") + 1])
+    for title, (start, end) in zip(titles[1:], bounds, strict=True):
+        if end - start > MOST_OF_SECTION:
+            yield _longer(start, title, MOST_OF_SECTION, end - start)
+
+
+def too_long(text: str) -> Iterator[str]:
+    """Yield each class and function that is longer than its bound."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            most = MOST_OF_CLASS if isinstance(node, ast.ClassDef) else MOST_OF_FUNCTION
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            if lines > most:
+                yield _longer(node.lineno, node.name, most, lines)
+
+
+def _longer(line: int, what: str, most: int, lines: int) -> str:
+    return f"{line}: expected {what} to be of at most {most} lines, got {lines}"
 
 
 def sums(text: str) -> Iterator[str]:
@@ -181,6 +242,8 @@ def circle(edges: Mapping[str, set[str]]) -> tuple[str, ...]:
         return (*found[first:], *found[:first], found[first])
     return ()
 
+
+OF_A_LAYER = (looks_down, publishes, grouped, unmapped, long_sections, sums)
 
 if __name__ == "__main__":
     sys.exit(main())

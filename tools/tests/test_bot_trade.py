@@ -47,7 +47,6 @@ from runbook import is_in, pages, typed
 from servers import venue_process
 from warm import Warm
 
-VENUE = Path(__file__).parent.parent / "venue"
 # `harsh` in the check of that name.
 HABITS = ("--habits", os.environ.get("TEST_VENUE_HABITS", "plain"))
 # Where heights fall silent, the node is asked each 2 s: blocks must not come faster than they do.

@@ -65,6 +65,39 @@ def test_what_a_layer_publishes_is_its_own(line: str, problem: str) -> None:
     assert [problem] == [*structure.publishes(text)]
 
 
+def test_each_published_name_stands_under_the_section_that_defines_it() -> None:
+    """What stands above the first section needs no title; a name in the wrong place is named."""
+    text = LAYER.replace(
+        '["first"]', '[\n    # One\n    "LIMIT", "second",\n    # Three\n    "first",\n]'
+    )
+
+    assert [*structure.grouped(text)] == [
+        "4: expected second under Two in __all__, got One",
+        "6: expected first under One in __all__, got Three",
+    ]
+
+
+def test_the_map_of_a_layer_names_each_section() -> None:
+    """Over the end of a line, too; a word of which a title is a part is not it."""
+    text = (
+        '"""Ones, One: all of it; Two\ntales."""\n# === One ===\n# === Two tales ===\n# === T ==='
+    )
+
+    assert [*structure.unmapped(text)] == ["1: expected the docstring to name the section T"]
+
+
+def test_a_file_is_a_screen_at_a_time() -> None:
+    """A section, a class, a function that is longer than its bound is named with its length."""
+    lines = "\n".join(f"        x = {n}" for n in range(300))
+    text = f"# === One ===\nclass Long:\n    def longer(self):\n{lines}\n" + "#\n" * 60
+
+    assert [*structure.long_sections(text), *structure.too_long(text)] == [
+        "1: expected One to be of at most 350 lines, got 363",
+        "2: expected Long to be of at most 300 lines, got 302",
+        "3: expected longer to be of at most 60 lines, got 301",
+    ]
+
+
 def test_a_sum_says_that_it_adds_no_floats() -> None:
     """Called or handed on; floats are added by `math.fsum`, the same on each Python."""
     right = ["sum(ints)  # integers", "math.fsum(floats)", "sum(sizes, Decimal(0))"]

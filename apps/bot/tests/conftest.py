@@ -13,7 +13,7 @@ import pytest
 from bot.run.composition import Bot, Options
 from bot.screen.keyboard import Key
 from bot.screen.screen import Screen
-from dydx_conn import Frame, Recording, RecordingWriter, find_recording, replay
+from dydx_conn import Frame, Inbox, Recording, RecordingWriter, find_recording, replay
 from hypothesis import HealthCheck, settings
 from leaks import look_at
 from servers import postgresql_server
@@ -124,6 +124,27 @@ def postgresql() -> Iterator[Callable[[], str]]:
         yield made
     finally:
         server.__exit__(None, None, None)
+
+
+class Wrote:
+    """Something beside a run that counts what it wrote."""
+
+    name, trouble = "database", "expected a database that follows, got one that is behind"
+
+    def figures(self) -> dict[str, int]:
+        return {"written": 9, "lost": 1}
+
+    def begin(self, inbox: Inbox) -> None: ...
+
+    def note(self, frame: Frame) -> None: ...
+
+    def end(self) -> None: ...
+
+
+@pytest.fixture
+def wrote() -> Wrote:
+    """Return something beside a run that wrote nine and lost one."""
+    return Wrote()
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ def test_words_are_classified_by_what_they_name(tmp_path: Path) -> None:
         (["rank", "rank"], "expected each strategy once, got rank twice"),
         (["sixty", "sixty"], "expected each recording once, got sixty twice"),
         (["rank", "lost.jsonl.zst"], "expected a recording at lost.jsonl.zst, got no such file"),
-        (["lost.py", "sixty"], "expected a Python file with a strategy, got no file lost.py"),
+        (["lost.py", "sixty"], "expected a Python file with strategy(), got no file lost.py"),
         (["sixty", "--from", "2026-12-01"], "expected a span within sixty"),
         (["sixty", "--to", "2026-01-01"], "expected a span within sixty"),
         (["--from", "2026-12-01", "--to", "2026-11-01"], "expected --from before --to"),

@@ -1,7 +1,10 @@
 """A backup of what outlives a run: every row comes back, or nothing is touched."""
 
+import contextlib
 import fcntl
 import io
+import resource
+import signal
 import sqlite3
 import tarfile
 from collections.abc import Callable, Iterator
@@ -12,6 +15,7 @@ import pytest
 import sqlalchemy
 from bot.__main__ import main
 from bot.config import sealed
+from bot.database.spill import Spill, spilled
 from bot.database.tables import (
     REVISIONS,
     TABLES,
@@ -22,7 +26,7 @@ from bot.database.tables import (
     writing,
 )
 from bot.history import backup
-from bot.run.acts import state_directory
+from bot.run.acts import default_database, state_directory
 from bot.times import utc
 from dydx_conn import ConnError
 from pydantic import SecretStr
@@ -123,6 +127,39 @@ def test_every_row_and_every_file_comes_back(bot: Bot, state: Path, tmp_path: Pa
     assert before.read_text() == "profile: reckless\n"
     (left,) = Path(default_url().removeprefix("sqlite:///")).parent.glob("bot.db.before-*Z")
     assert all_rows(str(left))["fills"] == []
+
+
+def test_what_would_let_more_happen_if_it_were_older_stays(bot: Bot, state: Path) -> None:
+    """A halt that nobody ended, a token that replaced another, the client ids used since."""
+    (state / "api-read.token").write_text("leaked")
+    (state / "days-c.json").write_text("noon")
+    assert "state          4 files: days, halts, rows that wait" in bot("backup", "b.bak")[1]
+    since = {"api-read.token": "new", "halted-c-me-1.json": "leaked", "claimed-c-me-0.json": "{}"}
+    for name, text in since.items():
+        (state / name).write_text(text)
+    (state / "days-c.json").write_text("later")
+    assert bot("restore", "b.bak")[0] == 0
+
+    assert {name: (state / name).read_text() for name in since} == since
+    assert (state / "days-c.json").read_text() == "noon"
+    assert (state / "halted-c-me-0.json").exists()
+
+
+def test_rows_that_no_database_took_wait_for_the_one_that_is_restored(
+    bot: Bot, tmp_path: Path
+) -> None:
+    """Though it is elsewhere now: on another machine, or of another kind."""
+    old, new = str(tmp_path / "old.db"), str(tmp_path / "new.db")
+    filled(old)
+    spill = Spill(old, {"began": 1, "chain_id": "c", "account": "me", "process": "h 1 1"})
+    spill.add([("equity_points", {"at": NOON, "equity": 1})])
+    spill.close()
+    bot("backup", "b.bak", "--database", old)
+    assert bot("restore", "b.bak", "--database", new)[0] == 0
+
+    for database, count in ((old, 0), (new, 1)):
+        with spilled(database) as found:
+            assert len(found) == count
 
 
 @pytest.mark.parametrize("how", ["typed", "variable", "user"])
@@ -228,6 +265,16 @@ def test_nothing_is_trimmed_by_mistake(bot: Bot, state: Path, typed: str, error:
     assert (code, error in err, Path("b.bak").exists()) == (2, True, False)
 
 
+def test_a_file_that_a_bot_removes_meanwhile_is_none_of_it(
+    bot: Bot, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows are in the database by then, which is copied last."""
+    gone = state / "unwritten" / "2.jsonl"
+    monkeypatch.setattr(backup, "_state_files", lambda: [gone, state / "unwritten" / "1.jsonl"])
+
+    assert "state          1 file: rows that wait" in bot("backup", "b.bak")[1]
+
+
 def test_a_backup_is_of_one_moment_while_a_bot_writes(bot: Bot, tmp_path: Path) -> None:
     """What is not committed is not in it, and nobody waits."""
     url = str(tmp_path / "x.db")
@@ -275,7 +322,7 @@ def test_a_check_writes_nothing(bot: Bot, state: Path, tmp_path: Path) -> None:
 
     assert (code, files(state)) == (0, stored)
     assert "database       none yet" in out
-    assert "state          2 files: halts, days, claims" in out
+    assert "state          2 files: halts, rows that wait for a database" in out
 
 
 # === What is refused ===
@@ -476,6 +523,43 @@ def _failing_at(count: int) -> Iterator[Callable[..., None]]:
         raise OSError("no space")
 
     yield fails
+
+
+def test_a_disk_that_is_full_leaves_all_as_it_was(bot: Bot, state: Path, tmp_path: Path) -> None:
+    """It is full while the database is unpacked."""
+    filled(default_url())
+    bot("backup", "b.bak")
+    stored, rows = files(state.parent), all_rows(default_url())
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        code, _, err = bot("restore", "b.bak")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+
+    assert code == 2
+    assert "expected room and a right to unpack b.bak, got" in err
+    assert ": all is as it was" in err
+    assert (files(state.parent), all_rows(default_url())) == (stored, rows)
+
+
+def test_what_a_killed_copy_left_is_removed_by_the_next_one(bot: Bot, state: Path) -> None:
+    """It may be as large as the database; what another process copies stays."""
+    filled(default_url())
+    beside = (default_database().parent, state.parent)
+    for directory in beside:
+        for name in ("killed", "copies"):
+            (directory / f"{backup._SCRATCH}{name}").mkdir()
+            (directory / f"{backup._SCRATCH}{name}" / "bot.db").write_text("a copy")
+    with contextlib.ExitStack() as stack:
+        for directory in beside:
+            stack.enter_context(backup._held(directory / f"{backup._SCRATCH}copies"))
+        assert [bot("backup", "b.bak")[0], bot("restore", "b.bak")[0]] == [0, 0]
+
+    left = [path.name for each in beside for path in each.glob(f"{backup._SCRATCH}*")]
+    assert left == [f"{backup._SCRATCH}copies"] * 2
 
 
 def test_a_damaged_database_in_a_backup_is_refused(

@@ -14,6 +14,7 @@ from bot.database.tables import TABLES, engine_of, upgrade, writing
 from bot.history import orders as history
 from bot.history import when
 from bot.history.listing import WIDTH, Column, table
+from bot.history.reading import reading
 from stored import NOON, ROWS, SECOND, order_row
 
 Bot = Callable[..., tuple[int, str, str]]
@@ -226,6 +227,12 @@ def test_what_a_killed_bot_has_committed_is_read(bot: Bot, tmp_path: Path) -> No
     _, out, _ = bot("history", "--database", str(tmp_path / "killed" / "bot.db"))
 
     assert out.startswith("orders 1 to 3 of 3")
+
+
+def test_a_reader_that_goes_away_is_no_trouble_of_the_database(stored: str) -> None:
+    """What prints rows while they are read ends as quietly as any other."""
+    with pytest.raises(BrokenPipeError), reading(stored):
+        raise BrokenPipeError
 
 
 # === One order ===

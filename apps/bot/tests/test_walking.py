@@ -19,8 +19,6 @@ from bot.commands import parser
 from bot.progress import Progress
 from dydx_conn import Recording
 
-SECOND = 1_000_000_000
-
 
 def figures(profit: float | None) -> RunFigures:
     """Make figures of which only the profit matters."""

@@ -77,11 +77,14 @@ class Set:
     seq: int
     views: dict[str, MarketView]
     made: dict[str, dict[str, Score]]
-    names: tuple[str, ...]
 
     def read(self, ticker: str, signal: str) -> Score | None:
         """Return a score that was set."""
         return self.made[ticker].get(signal)
+
+    def scores(self, ticker: str) -> tuple[Score, ...]:
+        """Return the scores that were set."""
+        return (*self.made[ticker].values(),)
 
     def values(self, ticker: str) -> dict[str, float]:
         """Return the values that were set."""
@@ -96,9 +99,7 @@ _MADE: dict[str, dict[str, Score]] = {}
 def scored_by(view: MarketView, scores: dict[str, Score], seq: int, at: int) -> Scored:
     """Score a market, beside all that were scored before."""
     _VIEWS[view.ticker], _MADE[view.ticker] = view, scores
-    names = tuple(dict.fromkeys(name for made in _MADE.values() for name in made))
-    ordered = tuple(scores) + tuple(name for name in names if name not in scores)
-    return Scored(view.ticker, seq, at, Set(seq, {**_VIEWS}, {**_MADE}, ordered))
+    return Scored(view.ticker, seq, at, Set(seq, {**_VIEWS}, {**_MADE}))
 
 
 class Account:

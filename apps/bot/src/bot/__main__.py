@@ -30,10 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         typed.insert(0, "replay")
     options = parser().parse_args(typed)
     former, sys.unraisablehook = sys.unraisablehook, end_again
+    from bot.hangup import handler_of
+
     # Whoever ends a run politely gets what Ctrl-C gets: its report, its recording closed.
     for number in _ENDS[1:]:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, handler_of(number, options.command))
     code = 0
     try:
         # What these load takes most of a second on a busy machine: Ctrl-C ends that, too.

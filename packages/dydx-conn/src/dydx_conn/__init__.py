@@ -23,23 +23,24 @@ sockets and `replay` plays a recording; `fold` is the operator that each layer i
   a frame carries: one class a row.
 - Endpoints, Channels: a row for each endpoint of REST, and for each channel of the socket.
 - Decoding: `ws_frame`, `contents`: from text to values; `odd_rows`, what was left out.
-- History: `History`, `unfold`: pages of the past as the frames that they stand for.
-- Recordings: `RecordingWriter`, `Recording`, `find_recording` in `recording_folders`.
+- Past rows, History: `History`, `unfold`: pages of the past as the frames that they stand for.
+- Recording format, Recording writer, Recordings: `RecordingWriter`, `Recording`, `find_recording`.
 - Wire writer: `WireWriter`, `market_fields`, `market_parameters`: what a test feeds the layers.
 - Streams: `fold`, `replay`, `collect`; `play`, which tests an operator by its marbles.
 - Continuity: which messages of a connection are lost.
 - Connection states: how each link stands, as a table; `connection_states`.
 - Silence: which subscriptions have died on a connection that lives.
-- Lifecycle: what became of each order: `OrderState`.
-- Account blocks, Account state, Account rows, Accounts: the one reader of account frames, judged
-  by block, height and id; `account_updates`.
+- Order states, Lifecycle: what became of each order: `OrderState`.
+- Account blocks, Account state, Account rows, Account readings, Accounts: the one reader of account
+  frames, judged by block, height and id; `account_updates`.
 - Origins: which orders of an account somebody else sent: `Origins`, `Stranger`.
 - Limits and circuits, REST requests, REST metrics, REST exchange, REST: `Rest`.
 - Links: one socket: subscribing, pings, back-off, and how soon a book is subscribed again.
 - Polling, Live: REST in place of sockets; `Inbox` with its `Vitals`, and `live`, the one source.
 - Keys: `Keys`, one signing key that is never shown; `rotate`; `seal` and `unseal` other secrets.
 - Audit: `redact` and `printable`, what leaves the program; `AuditLog`, requests and answers.
-- Node: `chain_tip`, `chain_account`, `chain_state`, and the chain's own messages.
+- Chain state, Chain messages, Node channel, Node: `chain_tip`, `chain_account`, `chain_state`, and
+  what is signed, in the chain's own words.
 - Sending, Trader: `Trader` judges an order, sends it once, and reports what became of it.
 
 Units: `at` and `mono` are nanoseconds, other times carry their unit in their name. `size` and
@@ -97,8 +98,12 @@ __all__ = [
     "ws_frame",
     # History
     "HISTORY", "History", "unfold",
+    # Recording format
+    "Header",
+    # Recording writer
+    "RecordingWriter",
     # Recordings
-    "Header", "Recording", "RecordingWriter", "find_recording", "recording_folders",
+    "Recording", "find_recording", "recording_folders",
     # Wire writer
     "WireWriter", "market_fields", "market_parameters",
     # Streams
@@ -108,8 +113,10 @@ __all__ = [
     "Continuity",
     # Connection states
     "ConnectionState", "Connections", "connection_states",
+    # Order states
+    "OrderState",
     # Lifecycle
-    "Lifecycle", "OrderState", "cancel_all",
+    "Lifecycle", "cancel_all",
     # Account blocks
     "AccountFill", "Profit",
     # Account state
@@ -132,9 +139,10 @@ __all__ = [
     "Keys", "rotate", "seal", "unseal",
     # Audit
     "AuditLog", "is_secret", "printable", "redact",
+    # Chain state
+    "ChainAccount", "ChainMarket", "ChainPosition", "ChainState", "ChainTip",
     # Node
-    "ChainAccount", "ChainMarket", "ChainPosition", "ChainState", "ChainTip", "chain_account",
-    "chain_state", "chain_tip",
+    "chain_account", "chain_state", "chain_tip",
     # Trader
     "NotQueued", "Queued", "Trader",
 ]
@@ -2539,6 +2547,87 @@ _NODE_ANSWERS: Final[Mapping[str, Any]] = {
     "genesis": msgspec.defstruct("Genesis", [("chain_id", str), ("genesis_time", str)]),
 }
 
+# === Past rows ===
+# A venue's lists of the past: what a row of each is, and where in the chain it stands.
+
+
+class _PastRow(_Wire, kw_only=True):
+    # What places a row in time, whichever list it is of.
+    id: str = ""
+    ticker: str = ""
+    created_at: str = ""
+    created_at_height: str = ""
+    started_at: str = ""
+    resolution: str = ""
+    rate: str = ""
+    price: str = ""
+    effective_at: str = ""
+    effective_at_height: str = ""
+
+
+class _Past(msgspec.Struct, frozen=True, order=True, gc=False):
+    # A row in the order in which rows are played: candles are over before what comes at their
+    # end, and an hour's funding is settled before the trades of its block.
+    at: int
+    rank: int
+    height: int
+    order: int
+    key: str
+    about: str  # the id of its message
+    text: str
+    time: str = ""
+
+
+_CANDLE, _FUNDING, _TRADE = range(3)
+_decode_past = msgspec.json.Decoder(_PastRow).decode
+_decode_lists = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_rows = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_EVENT: Final = re.compile("[0-9a-f]{24}")
+
+
+def _height(text: str) -> int:
+    return int(text) if text else 0
+
+
+def _placed_trade(row: _PastRow, names: Mapping[str, str], text: str) -> tuple[_Past, int]:
+    # The socket's rows have no height, but their ids begin with it.
+    stated = row.created_at_height or (str(int(row.id[:8], 16)) if _EVENT.fullmatch(row.id) else "")
+    at, height, about = instant(row.created_at), _height(stated), names["ticker"]
+    # One without an id is told from others by all that it is.
+    return _Past(at, _TRADE, height, 0, row.id or text, about, text, row.created_at), at
+
+
+def _placed_candle(row: _PastRow, names: Mapping[str, str], text: str) -> tuple[_Past, int]:
+    started_at, resolution = instant(row.started_at), row.resolution or names["resolution"]
+    if (period_s := CANDLE_S.get(resolution)) is None:
+        raise ValueError(f"expected a known resolution, got {resolution[:40]!r}")
+    end, about = started_at + period_s * _SECOND, f"{names['ticker']}/{resolution}"
+    return _Past(end, _CANDLE, 0, period_s, row.started_at, about, text), started_at
+
+
+def _placed_funding(row: _PastRow, names: Mapping[str, str], text: str) -> tuple[_Past, int]:
+    at, height = instant(row.effective_at), _height(row.effective_at_height)
+    number(row.rate), number(row.price)
+    about = names["ticker"]
+    return _Past(at, _FUNDING, height, 0, row.effective_at, about, text, row.effective_at), at
+
+
+class _Place(NamedTuple):
+    # Of a list: its kind, which part of a page it is, and what places a row of it.
+    kind: str
+    part: str
+    place: Callable[..., tuple[_Past, int]]
+
+
+_PLACES: Final[Mapping[str, _Place]] = {
+    ENDPOINTS["trades"].path: _Place("trades", "trades", _placed_trade),
+    ENDPOINTS["candles"].path: _Place("candles", "candles", _placed_candle),
+    ENDPOINTS["historical_funding"].path: _Place("funding", "historicalFunding", _placed_funding),
+}
+
+_OF_NO_LIST: Final = _Place("", "", _placed_trade)
+
+
 # === History ===
 # What a venue has of the past is lists, by pages. Unfolded they are the frames that a link would
 # have carried: each row at its own time, its text unchanged, none before it happened.
@@ -2548,11 +2637,13 @@ _PULSE_NS: Final = _SECOND  # after a block with rows one more comes, in which o
 _QUIET_NS: Final = 10 * _SECOND  # and one now and then where nothing happens: it is not silence
 _JUST_NS: Final = 1_000_000  # before the full ten seconds, so that candles find the height of then
 _FASTEST_BLOCK_NS: Final = _SECOND // 2
+
 # What a market's description says of the day on which it was fetched, not of the day played.
 _OF_THE_DAY: Final = frozenset([
     "oraclePrice", "price", "nextFundingRate", "openInterest", "baseOpenInterest",
     "priceChange24H", "volume24H", "trades24H",
 ])  # fmt: skip
+
 # A market that has ended since was traded until then: whether it still is, nobody knew.
 _TRADED: Final = msgspec.Raw(b'"ACTIVE"')
 
@@ -2599,39 +2690,6 @@ def unfold(
         elif frame.kind == "http":
             yield from unfolding.take(frame)
     yield from unfolding.play()
-
-
-class _PastRow(_Wire, kw_only=True):
-    # What places a row in time, whichever list it is of.
-    id: str = ""
-    ticker: str = ""
-    created_at: str = ""
-    created_at_height: str = ""
-    started_at: str = ""
-    resolution: str = ""
-    rate: str = ""
-    price: str = ""
-    effective_at: str = ""
-    effective_at_height: str = ""
-
-
-class _Past(msgspec.Struct, frozen=True, order=True, gc=False):
-    # A row in the order in which rows are played: candles are over before what comes at their
-    # end, and an hour's funding is settled before the trades of its block.
-    at: int
-    rank: int
-    height: int
-    order: int
-    key: str
-    about: str  # the id of its message
-    text: str
-    time: str = ""
-
-
-_CANDLE, _FUNDING, _TRADE = range(3)
-_decode_past = msgspec.json.Decoder(_PastRow).decode
-_decode_lists = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_decode_rows = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class _PastChain:
@@ -2894,52 +2952,7 @@ def _without_the_day(text: str, history: History) -> dict[str, Any]:
     return described
 
 
-_EVENT: Final = re.compile("[0-9a-f]{24}")
-
-
-def _height(text: str) -> int:
-    return int(text) if text else 0
-
-
-def _placed_trade(row: _PastRow, names: Mapping[str, str], text: str) -> tuple[_Past, int]:
-    # The socket's rows have no height, but their ids begin with it.
-    stated = row.created_at_height or (str(int(row.id[:8], 16)) if _EVENT.fullmatch(row.id) else "")
-    at, height, about = instant(row.created_at), _height(stated), names["ticker"]
-    # One without an id is told from others by all that it is.
-    return _Past(at, _TRADE, height, 0, row.id or text, about, text, row.created_at), at
-
-
-def _placed_candle(row: _PastRow, names: Mapping[str, str], text: str) -> tuple[_Past, int]:
-    started_at, resolution = instant(row.started_at), row.resolution or names["resolution"]
-    if (period_s := CANDLE_S.get(resolution)) is None:
-        raise ValueError(f"expected a known resolution, got {resolution[:40]!r}")
-    end, about = started_at + period_s * _SECOND, f"{names['ticker']}/{resolution}"
-    return _Past(end, _CANDLE, 0, period_s, row.started_at, about, text), started_at
-
-
-def _placed_funding(row: _PastRow, names: Mapping[str, str], text: str) -> tuple[_Past, int]:
-    at, height = instant(row.effective_at), _height(row.effective_at_height)
-    number(row.rate), number(row.price)
-    about = names["ticker"]
-    return _Past(at, _FUNDING, height, 0, row.effective_at, about, text, row.effective_at), at
-
-
-class _Place(NamedTuple):
-    # Of a list: its kind, which part of a page it is, and what places a row of it.
-    kind: str
-    part: str
-    place: Callable[..., tuple[_Past, int]]
-
-
-_PLACES: Final[Mapping[str, _Place]] = {
-    ENDPOINTS["trades"].path: _Place("trades", "trades", _placed_trade),
-    ENDPOINTS["candles"].path: _Place("candles", "candles", _placed_candle),
-    ENDPOINTS["historical_funding"].path: _Place("funding", "historicalFunding", _placed_funding),
-}
-_OF_NO_LIST: Final = _Place("", "", _placed_trade)
-
-
-# === Recordings ===
+# === Recording format ===
 # A recording is one JSON event a line, in zstd frames that stand alone: a killed writer loses
 # what it had not closed, a flipped bit costs the frame it is in, and `zstd -dc` reads it all.
 
@@ -2947,9 +2960,11 @@ VERSION: Final = 1
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _BLOCK_BYTES: Final = 64 * 1024
 _BLOCK_NS: Final = 1_000_000_000
+
 # A block closes soon after 64 KiB, but its last line may be a message of the largest size; whoever
 # packs a recording again may make one block of it.
 _MAX_BLOCK: Final = 4 * MAX_TEXT
+
 # Recorded text packs 8 to 20 times. A file that unpacks to more than this is no recording.
 _RATIO: Final = 50
 _SPARE: Final = 4 * 1024 * 1024
@@ -3001,13 +3016,61 @@ def _without_password(text: str) -> str:
 
 
 _LOGIN: Final = re.compile(r"""(://[^\s/@:'"]*:)[^\s/@'"]+(?=@)""")
-
-
 _NUMBERS = ("i", "ns", "mono", "ens", "st", "code", "n")
 _TEXTS = ("c", "d", "x", "u", "b", "id", "reason", "who", "what", "why", "sha256")
 _LINE: list[Any] = [("k", str), *((n, int, 0) for n in _NUMBERS), *((n, str, "") for n in _TEXTS)]
 _Line: Any = msgspec.defstruct("_Line", _LINE, gc=False)
 _decode_line = msgspec.json.Decoder(_Line).decode
+_NAMES: Final = ("u", "id", "n", "x")
+
+# Which letter of an event holds which part of its frame.
+_LETTERS: Final[dict[str, dict[str, str]]] = {
+    "ws": {"c": "link", "x": "text"},
+    "sent": {"c": "link", "x": "text", "u": "channel", "id": "id"},
+    "http": {"c": "link", "u": "channel", "st": "type", "b": "text", "id": "id"},
+    "open": {"c": "link", "u": "text"},
+    "close": {"c": "link", "code": "type", "reason": "text"},
+    "gap": {"c": "link", "n": "message_id", "why": "text", "u": "channel", "id": "id"},
+    "tick": {"c": "link", "x": "text"},
+    "act": {"who": "link", "what": "type", "why": "text", "n": "message_id"},
+    "state": {"c": "link", "id": "id", "x": "text"},
+}
+
+
+def _block_end(data: mmap.mmap, start: int) -> int:
+    """Return where a block ends, without unpacking it; `WireError` if it is damaged (RFC 8878)."""
+    try:
+        frame = data[start : start + 18]
+        end = start + zstandard.frame_header_size(frame)
+        checksum = 4 * zstandard.get_frame_parameters(frame).has_checksum
+    except zstandard.ZstdError as error:
+        raise WireError(f"expected a zstd frame, got {error}") from None
+    last = 0
+    while not last and end + 3 <= len(data):
+        # Three bytes: whether it is the last part, its kind (1: one byte, repeated), its size.
+        part = int.from_bytes(data[end : end + 3], "little")
+        last, kind, size = part & 1, part >> 1 & 3, part >> 3
+        end += 3 + (1 if kind == 1 else size)
+    if not last or end + checksum > len(data):
+        raise WireError("expected the end of a zstd frame, got the end of the file")
+    return end + checksum
+
+
+def _unpacked(packed: bytes, most: int) -> bytes:
+    """Unpack a block; `WireError` if it is damaged, or unpacks to more than `most` bytes."""
+    what = f"expected an intact block that unpacks to at most {most} bytes"
+    try:
+        # A stated size is reserved before anything is unpacked; -1 is none.
+        if (size := zstandard.frame_content_size(packed)) > most:
+            raise WireError(f"{what}, got {size}")
+        unpacker = zstandard.ZstdDecompressor(max_window_size=_MAX_BLOCK)
+        return unpacker.decompress(packed, max_output_size=most)
+    except zstandard.ZstdError as error:
+        raise WireError(f"{what}, got {error}") from None
+
+
+# === Recording writer ===
+# Appends events to a recording, whole frames of zstd at a time.
 
 
 class RecordingWriter:
@@ -3134,19 +3197,8 @@ class RecordingWriter:
         self._sha256.update(encoded)
 
 
-_NAMES: Final = ("u", "id", "n", "x")
-# Which letter of an event holds which part of its frame.
-_LETTERS: Final[dict[str, dict[str, str]]] = {
-    "ws": {"c": "link", "x": "text"},
-    "sent": {"c": "link", "x": "text", "u": "channel", "id": "id"},
-    "http": {"c": "link", "u": "channel", "st": "type", "b": "text", "id": "id"},
-    "open": {"c": "link", "u": "text"},
-    "close": {"c": "link", "code": "type", "reason": "text"},
-    "gap": {"c": "link", "n": "message_id", "why": "text", "u": "channel", "id": "id"},
-    "tick": {"c": "link", "x": "text"},
-    "act": {"who": "link", "what": "type", "why": "text", "n": "message_id"},
-    "state": {"c": "link", "id": "id", "x": "text"},
-}
+# === Recordings ===
+# Reads a recording, from its beginning or its end, past whatever of it is damaged.
 
 
 class Recording:
@@ -3393,38 +3445,6 @@ def _release(data: mmap.mmap, start: int, end: int) -> int:
 
 
 _RELEASED: Final = 2**20
-
-
-def _block_end(data: mmap.mmap, start: int) -> int:
-    """Return where a block ends, without unpacking it; `WireError` if it is damaged (RFC 8878)."""
-    try:
-        frame = data[start : start + 18]
-        end = start + zstandard.frame_header_size(frame)
-        checksum = 4 * zstandard.get_frame_parameters(frame).has_checksum
-    except zstandard.ZstdError as error:
-        raise WireError(f"expected a zstd frame, got {error}") from None
-    last = 0
-    while not last and end + 3 <= len(data):
-        # Three bytes: whether it is the last part, its kind (1: one byte, repeated), its size.
-        part = int.from_bytes(data[end : end + 3], "little")
-        last, kind, size = part & 1, part >> 1 & 3, part >> 3
-        end += 3 + (1 if kind == 1 else size)
-    if not last or end + checksum > len(data):
-        raise WireError("expected the end of a zstd frame, got the end of the file")
-    return end + checksum
-
-
-def _unpacked(packed: bytes, most: int) -> bytes:
-    """Unpack a block; `WireError` if it is damaged, or unpacks to more than `most` bytes."""
-    what = f"expected an intact block that unpacks to at most {most} bytes"
-    try:
-        # A stated size is reserved before anything is unpacked; -1 is none.
-        if (size := zstandard.frame_content_size(packed)) > most:
-            raise WireError(f"{what}, got {size}")
-        unpacker = zstandard.ZstdDecompressor(max_window_size=_MAX_BLOCK)
-        return unpacker.decompress(packed, max_output_size=most)
-    except zstandard.ZstdError as error:
-        raise WireError(f"{what}, got {error}") from None
 
 
 def recording_folders() -> list[Path]:
@@ -4382,10 +4402,8 @@ _REPORTED_NS: Final = 5 * _SECOND  # what a node took is reported sooner, as a r
 _COMPARISONS: Final = 3  # a second, of a hundred requests in ten that REST takes
 
 
-# === Lifecycle ===
-# What became of each order, by every source: a state machine as a table, and the fold of what
-# was sent, what a node answered and what the indexer reports. Nothing here decodes a frame's
-# contents or knows what an account holds.
+# === Order states ===
+# How an order stands, and what each report makes of that: a state machine as a table.
 
 
 class OrderState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -4420,6 +4438,7 @@ class OrderState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 _FINAL: Final = ("FILLED", "CANCELLED", "REJECTED")
 _LIVE: Final = ("PENDING", "OPEN", "PARTIALLY_FILLED", "UNRESOLVED")
+
 # What an event makes of a status; what is not listed stays as it is.
 _NEXT: Final[Mapping[str, Mapping[Status, Status]]] = {
     "refused": {"PENDING": "REJECTED", "UNRESOLVED": "REJECTED"},
@@ -4440,6 +4459,11 @@ _EVENT_OF: Final = {
     **{"FILLED": "filled", "BEST_EFFORT_CANCELED": "leaving"},
     **dict.fromkeys(("CANCELED", "ERROR"), "cancelled"),
 }
+
+
+# === Lifecycle ===
+# What became of each order, by every source: the fold of what was sent, what a node answered and
+# what the indexer reports. Nothing here decodes a frame's contents or knows what an account holds.
 
 # What the indexer reports of a block may come a little after the block's height: only then is an
 # order that no frame mentioned again certain to be gone.
@@ -5527,6 +5551,53 @@ class _Rows:
             self._note(account, "orders", state)
 
 
+def _is_alike(key: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+    """Return whether two reports may be of one transfer: who is not named may be anybody."""
+    return all(a == b or None in (a, b) for a, b in zip(key, other, strict=True))
+
+
+def _when(account: _Account, height: int) -> int:
+    # What names no block belongs to the newest, or else to the first after the snapshot.
+    return height or max(account.height, (account.begun or 0) + 1)
+
+
+def _fill_of(row: FillFields, height: int) -> AccountFill:
+    size, price = number(row.size), number(row.price)
+    held = None
+    if row.position_size_before is not None:
+        held = number(row.position_size_before) * (-1 if row.position_side_before == "SHORT" else 1)
+    return AccountFill(
+        id=row.id, order_id=row.order_id or "", ticker=row.ticker or row.market or "",
+        side=row.side, size=size, price=price, quote=int((size * price).scaleb(6)),
+        fee=_quote_quantums(row.fee), liquidity=row.liquidity, type=row.type,
+        height=int(row.created_at_height or height), created_at=row.created_at,
+        event_id=str(row.event_id or ""), held=held,
+    )  # fmt: skip
+
+
+def _with_event(fill: AccountFill) -> AccountFill:
+    """Find the event of a fill that REST reports without it: the fill's id is made of it."""
+    for event in range(_MOST_EVENTS):
+        text = f"{fill.height:08x}{_MATCHES:08x}{event:08x}"
+        if event_id(text, fill.liquidity) == fill.id:
+            return msgspec.structs.replace(fill, event_id=text)
+    return fill
+
+
+# All matches of a block are events of its first transaction; two numbers before it are the block's.
+_MATCHES: Final = 2
+_MOST_EVENTS: Final = 256
+
+
+def _quote_quantums(usdc: str) -> int:
+    return int(number(usdc).scaleb(6))
+
+
+# === Account readings ===
+# From one frame of the account's channels or endpoints to the updates of its accounts: its parts,
+# its snapshots, its updates.
+
+
 class _Reading(_Rows):
     """One frame of the account's channels or endpoints: its parts, its snapshots, its updates."""
 
@@ -5691,48 +5762,6 @@ class _Reading(_Rows):
                 balance = None
                 self.faults.append(f"cannot be read: {error}")
         return _Snapshot(sizes, balance, frozenset(account.unreadable))
-
-
-def _is_alike(key: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
-    """Return whether two reports may be of one transfer: who is not named may be anybody."""
-    return all(a == b or None in (a, b) for a, b in zip(key, other, strict=True))
-
-
-def _when(account: _Account, height: int) -> int:
-    # What names no block belongs to the newest, or else to the first after the snapshot.
-    return height or max(account.height, (account.begun or 0) + 1)
-
-
-def _fill_of(row: FillFields, height: int) -> AccountFill:
-    size, price = number(row.size), number(row.price)
-    held = None
-    if row.position_size_before is not None:
-        held = number(row.position_size_before) * (-1 if row.position_side_before == "SHORT" else 1)
-    return AccountFill(
-        id=row.id, order_id=row.order_id or "", ticker=row.ticker or row.market or "",
-        side=row.side, size=size, price=price, quote=int((size * price).scaleb(6)),
-        fee=_quote_quantums(row.fee), liquidity=row.liquidity, type=row.type,
-        height=int(row.created_at_height or height), created_at=row.created_at,
-        event_id=str(row.event_id or ""), held=held,
-    )  # fmt: skip
-
-
-def _with_event(fill: AccountFill) -> AccountFill:
-    """Find the event of a fill that REST reports without it: the fill's id is made of it."""
-    for event in range(_MOST_EVENTS):
-        text = f"{fill.height:08x}{_MATCHES:08x}{event:08x}"
-        if event_id(text, fill.liquidity) == fill.id:
-            return msgspec.structs.replace(fill, event_id=text)
-    return fill
-
-
-# All matches of a block are events of its first transaction; two numbers before it are the block's.
-_MATCHES: Final = 2
-_MOST_EVENTS: Final = 256
-
-
-def _quote_quantums(usdc: str) -> int:
-    return int(number(usdc).scaleb(6))
 
 
 _NOTHING: Final = SubaccountFields(equity="0", open_perpetual_positions={}, asset_positions={})
@@ -8553,9 +8582,9 @@ def _field(name: str, value: Any, depth: int) -> Any:
     return value if is_hash else _jsonable(value, depth)
 
 
-# === Node ===
-# What is signed is written here, and sent over one gRPC channel through the official client. It is
-# signed for one chain: the node must be of that one.
+# === Chain state ===
+# What a node reports of the chain: its newest block, accounts and markets at one height. Values
+# alone.
 
 
 @dataclass(frozen=True, slots=True)
@@ -8632,46 +8661,134 @@ class ChainState:
     whole: bool = True
 
 
-def chain_tip(network: Network, *, deadline_s: float = 5.0) -> ChainTip:
-    """Query the network's node for its newest block; `NetworkError` if none comes in time."""
-    return _answer(network, deadline_s, "a block", lambda node: node.latest_block())
+# === Chain messages ===
+# What is signed is written here, and what the official client cannot read is read.
+
+_SIDES: Final = {"BUY": 1, "SELL": 2}
+_TIMES: Final = {"GTT": 0, "IOC": 1, "POST_ONLY": 2}
+_CONDITIONS: Final = {"": 0, "STOP_LOSS": 1, "TAKE_PROFIT": 2}
 
 
-def chain_account(
-    network: Network, subaccount: Subaccount, *, deadline_s: float = 5.0
-) -> ChainAccount:
-    """Query the network's node for a subaccount, an empty one where none was funded.
+def place_message(order: OrderRequest, subaccount: Subaccount) -> Any:
+    """Write the chain's MsgPlaceOrder."""
+    from dydx_v4_client.node.message import place_order
+    from v4_proto.dydxprotocol.clob.order_pb2 import Order
 
-    It takes some queries, a position one, each of up to `deadline_s`; `NetworkError` if one fails.
-    Source: x/subaccounts and x/perpetuals, their queries.
+    message = Order(
+        side=_SIDES[order.side], quantums=order.quantums, subticks=order.subticks,
+        time_in_force=_TIMES[order.time_in_force], reduce_only=order.reduce_only,
+        client_metadata=order.client_metadata, condition_type=_CONDITIONS[order.condition_type],
+        conditional_order_trigger_subticks=order.trigger_subticks, **_identity(order, subaccount),
+    )  # fmt: skip
+    message.MergeFromString(_recent_fields(order))
+    return place_order(message)
+
+
+def cancel_message(request: CancelRequest, subaccount: Subaccount) -> Any:
+    """Write the chain's MsgCancelOrder."""
+    from dydx_v4_client.node.message import cancel_order
+
+    return cancel_order(**_identity(request, subaccount))
+
+
+def batch_cancel_message(batch: BatchCancel, subaccount: Subaccount) -> Any:
+    """Write the chain's MsgBatchCancel."""
+    from dydx_v4_client.node.message import batch_cancel
+    from dydx_v4_client.node.message import subaccount as subaccount_id
+    from v4_proto.dydxprotocol.clob.tx_pb2 import OrderBatch
+
+    batches: dict[int, Any] = {}
+    for request in batch.cancels:
+        group = batches.setdefault(
+            request.clob_pair_id, OrderBatch(clob_pair_id=request.clob_pair_id)
+        )
+        group.client_ids.append(request.client_id)
+    owner = subaccount_id(subaccount.owner, subaccount.number)
+    return batch_cancel(owner, list(batches.values()), batch.cancels[0].good_til_block)
+
+
+def _identity(order: OrderRequest | CancelRequest, subaccount: Subaccount) -> dict[str, Any]:
+    from dydx_v4_client.node.message import order_id
+
+    owner, number = subaccount.owner, subaccount.number
+    id = order_id(owner, number, order.client_id, order.clob_pair_id, order.order_flags)
+    # One end or the other: the chain reads which of the two is written, not which is zero.
+    if order.order_flags == SHORT_TERM:
+        return {"order_id": id, "good_til_block": order.good_til_block}
+    return {"order_id": id, "good_til_block_time": order.good_til_block_time}
+
+
+def _recent_fields(order: OrderRequest) -> bytes:
+    """Write what v4_proto 8.2 does not know: TWAP at 12, where it has the builder, who is at 13.
+
+    Source: proto/dydxprotocol/clob/order.proto as the chain and the TypeScript client have it.
     """
-    return _answer(network, deadline_s, str(subaccount), lambda node: node.subaccount(subaccount))
+    from v4_proto.dydxprotocol.clob.order_pb2 import BuilderCodeParameters
+
+    written = b""
+    if order.order_flags == TWAP:
+        numbers = (order.twap_duration_s, order.twap_interval_s, order.twap_tolerance_ppm)
+        pairs = [_varint(field << 3) + _varint(n) for field, n in enumerate(numbers, 1) if n]
+        written += _embedded(12, b"".join(pairs))
+    if order.builder_address:
+        who, ppm = order.builder_address, order.builder_fee_ppm
+        builder = BuilderCodeParameters(builder_address=who, fee_ppm=ppm)
+        written += _embedded(13, builder.SerializeToString())
+    return written
 
 
-def chain_state(
-    network: Network, subaccounts: Iterable[Subaccount], *, deadline_s: float = 5.0
-) -> ChainState:
-    """Query the network's node for subaccounts and the markets that they hold, at one height.
+def _embedded(field: int, body: bytes) -> bytes:
+    return _varint(field << 3 | 2) + _varint(len(body)) + body
 
-    An empty account is one that was never funded. It takes two queries an account and three a
-    market, each of up to `deadline_s`; `NetworkError` if one fails. No key: anybody may query.
-    Source: x/subaccounts, x/perpetuals, x/prices and x/clob, their queries.
+
+def _varint(value: int) -> bytes:
+    # Seven bits a byte, the lowest first, the eighth is set if there is more.
+    rest, low = divmod(value, 128)
+    return bytes([low | 128]) + _varint(rest) if rest else bytes([low])
+
+
+def _integer(packed: bytes) -> int:
+    """Read an integer as the chain packs it: 2, or 3 if it is negative, and its bytes.
+
+    Source: protocol/dtypes/serializable_int.go, which is Go's own encoding of a big integer.
+
+    >>> _integer(b""), _integer(bytes([2, 1, 0])), _integer(bytes([3, 1, 0]))
+    (0, 256, -256)
     """
-    wanted = tuple(dict.fromkeys(subaccounts))
-    what = ", ".join(map(str, wanted[:2])) + " …" * (len(wanted) > 2)
-    return _answer(network, deadline_s, what, lambda node: node.state(wanted))
+    size = int.from_bytes(packed[1:])
+    return -size if packed[:1] == b"\3" else size
 
 
-def _answer(network: Network, deadline_s: float, what: str, query: "Callable[[_Node], _A]") -> _A:
-    import grpc
+def _fields(packed: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Read the fields of a message whose shape the official client does not have.
 
-    with contextlib.closing(_Node(network, deadline_s)) as node:
-        try:
-            return query(node)
-        except grpc.RpcError as error:
-            problem = _why(error)
-    where = " or ".join(network.nodes)
-    raise NetworkError(f"expected {what} of the node {where}, got {problem}")
+    >>> [*_fields(bytes([8, 7, 16, 200, 1]))]
+    [(1, 7), (2, 200)]
+    """
+    at = 0
+
+    def varint() -> int:
+        nonlocal at
+        value = shift = 0
+        while at < len(packed):
+            byte, at = packed[at], at + 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                break
+        return value
+
+    while at < len(packed):
+        tag, value = varint(), varint()
+        if tag & 7 == 2:  # a length, and so many bytes
+            yield tag >> 3, packed[at : at + value]
+            at += value
+        else:
+            yield tag >> 3, value
+
+
+# === Node channel ===
+# One gRPC channel to a node, on the caller's thread: each call has a deadline, none is made twice.
 
 
 class _Channel:
@@ -8733,50 +8850,88 @@ def _called(call: Coroutine[Any, Any, Any]) -> Any:
     raise RuntimeError("expected a call that does not suspend, got one that does")
 
 
+@contextlib.contextmanager
+def _unwarned() -> Iterator[None]:
+    # As it is imported, the client warns of an address in its own configuration.
+    logger = logging.getLogger("dydx_v4_client.network")
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = False
+
+
+_CAUSE: Final = 400  # characters of a node's log; where it failed inside, its stack follows
+
+
+def _cause(log: str) -> str:
+    """Return what a log reports, without the stack of a node that failed inside."""
+    first = re.split(r"\\n|\n|\bstack:", log.strip(), maxsplit=1)[0].rstrip()
+    cause = first[:_CAUSE].rstrip()
+    return cause if len(cause) == len(log.strip()) else f"{cause} … ({len(log)})"
+
+
+def _why(error: Any) -> str:
+    if isinstance(error, OSError):
+        return f"{type(error).__name__}: {error}"
+    return f"{error.code().name}: {str(error.details()).rpartition('last error: ')[2]}"
+
+
+# The official client's own `order` writes its number over the client metadata, and its `Market`
+# counts in floats: the message is written here, from integers.
+
+
+# === Node ===
+# A node's answers, and what is sent to it through the official client. It is signed for one chain:
+# the node must be of that one.
+
+
+def chain_tip(network: Network, *, deadline_s: float = 5.0) -> ChainTip:
+    """Query the network's node for its newest block; `NetworkError` if none comes in time."""
+    return _answer(network, deadline_s, "a block", lambda node: node.latest_block())
+
+
+def chain_account(
+    network: Network, subaccount: Subaccount, *, deadline_s: float = 5.0
+) -> ChainAccount:
+    """Query the network's node for a subaccount, an empty one where none was funded.
+
+    It takes some queries, a position one, each of up to `deadline_s`; `NetworkError` if one fails.
+    Source: x/subaccounts and x/perpetuals, their queries.
+    """
+    return _answer(network, deadline_s, str(subaccount), lambda node: node.subaccount(subaccount))
+
+
+def chain_state(
+    network: Network, subaccounts: Iterable[Subaccount], *, deadline_s: float = 5.0
+) -> ChainState:
+    """Query the network's node for subaccounts and the markets that they hold, at one height.
+
+    An empty account is one that was never funded. It takes two queries an account and three a
+    market, each of up to `deadline_s`; `NetworkError` if one fails. No key: anybody may query.
+    Source: x/subaccounts, x/perpetuals, x/prices and x/clob, their queries.
+    """
+    wanted = tuple(dict.fromkeys(subaccounts))
+    what = ", ".join(map(str, wanted[:2])) + " …" * (len(wanted) > 2)
+    return _answer(network, deadline_s, what, lambda node: node.state(wanted))
+
+
+def _answer(network: Network, deadline_s: float, what: str, query: "Callable[[_Node], _A]") -> _A:
+    import grpc
+
+    with contextlib.closing(_Node(network, deadline_s)) as node:
+        try:
+            return query(node)
+        except grpc.RpcError as error:
+            problem = _why(error)
+    where = " or ".join(network.nodes)
+    raise NetworkError(f"expected {what} of the node {where}, got {problem}")
+
+
 _BLOCKS_TRIED: Final = 5
 _PINNED: Final = 2  # tries at a named height, before the newest is taken as it comes
 _MOST_PAIRS: Final = 10_000
 _ISOLATED: Final = 2  # of perpetual.proto's PerpetualMarketType
-
-
-def _integer(packed: bytes) -> int:
-    """Read an integer as the chain packs it: 2, or 3 if it is negative, and its bytes.
-
-    Source: protocol/dtypes/serializable_int.go, which is Go's own encoding of a big integer.
-
-    >>> _integer(b""), _integer(bytes([2, 1, 0])), _integer(bytes([3, 1, 0]))
-    (0, 256, -256)
-    """
-    size = int.from_bytes(packed[1:])
-    return -size if packed[:1] == b"\3" else size
-
-
-def _fields(packed: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Read the fields of a message whose shape the official client does not have.
-
-    >>> [*_fields(bytes([8, 7, 16, 200, 1]))]
-    [(1, 7), (2, 200)]
-    """
-    at = 0
-
-    def varint() -> int:
-        nonlocal at
-        value = shift = 0
-        while at < len(packed):
-            byte, at = packed[at], at + 1
-            value |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                break
-        return value
-
-    while at < len(packed):
-        tag, value = varint(), varint()
-        if tag & 7 == 2:  # a length, and so many bytes
-            yield tag >> 3, packed[at : at + value]
-            at += value
-        else:
-            yield tag >> 3, value
 
 
 class _Node:
@@ -9004,119 +9159,6 @@ class _Node:
     def close(self) -> None:
         for channel, _ in self._channels.values():
             channel.close()
-
-
-@contextlib.contextmanager
-def _unwarned() -> Iterator[None]:
-    # As it is imported, the client warns of an address in its own configuration.
-    logger = logging.getLogger("dydx_v4_client.network")
-    logger.disabled = True
-    try:
-        yield
-    finally:
-        logger.disabled = False
-
-
-_CAUSE: Final = 400  # characters of a node's log; where it failed inside, its stack follows
-
-
-def _cause(log: str) -> str:
-    """Return what a log reports, without the stack of a node that failed inside."""
-    first = re.split(r"\\n|\n|\bstack:", log.strip(), maxsplit=1)[0].rstrip()
-    cause = first[:_CAUSE].rstrip()
-    return cause if len(cause) == len(log.strip()) else f"{cause} … ({len(log)})"
-
-
-def _why(error: Any) -> str:
-    if isinstance(error, OSError):
-        return f"{type(error).__name__}: {error}"
-    return f"{error.code().name}: {str(error.details()).rpartition('last error: ')[2]}"
-
-
-# The official client's own `order` writes its number over the client metadata, and its `Market`
-# counts in floats: the message is written here, from integers.
-
-_SIDES: Final = {"BUY": 1, "SELL": 2}
-_TIMES: Final = {"GTT": 0, "IOC": 1, "POST_ONLY": 2}
-_CONDITIONS: Final = {"": 0, "STOP_LOSS": 1, "TAKE_PROFIT": 2}
-
-
-def place_message(order: OrderRequest, subaccount: Subaccount) -> Any:
-    """Write the chain's MsgPlaceOrder."""
-    from dydx_v4_client.node.message import place_order
-    from v4_proto.dydxprotocol.clob.order_pb2 import Order
-
-    message = Order(
-        side=_SIDES[order.side], quantums=order.quantums, subticks=order.subticks,
-        time_in_force=_TIMES[order.time_in_force], reduce_only=order.reduce_only,
-        client_metadata=order.client_metadata, condition_type=_CONDITIONS[order.condition_type],
-        conditional_order_trigger_subticks=order.trigger_subticks, **_identity(order, subaccount),
-    )  # fmt: skip
-    message.MergeFromString(_recent_fields(order))
-    return place_order(message)
-
-
-def cancel_message(request: CancelRequest, subaccount: Subaccount) -> Any:
-    """Write the chain's MsgCancelOrder."""
-    from dydx_v4_client.node.message import cancel_order
-
-    return cancel_order(**_identity(request, subaccount))
-
-
-def batch_cancel_message(batch: BatchCancel, subaccount: Subaccount) -> Any:
-    """Write the chain's MsgBatchCancel."""
-    from dydx_v4_client.node.message import batch_cancel
-    from dydx_v4_client.node.message import subaccount as subaccount_id
-    from v4_proto.dydxprotocol.clob.tx_pb2 import OrderBatch
-
-    batches: dict[int, Any] = {}
-    for request in batch.cancels:
-        group = batches.setdefault(
-            request.clob_pair_id, OrderBatch(clob_pair_id=request.clob_pair_id)
-        )
-        group.client_ids.append(request.client_id)
-    owner = subaccount_id(subaccount.owner, subaccount.number)
-    return batch_cancel(owner, list(batches.values()), batch.cancels[0].good_til_block)
-
-
-def _identity(order: OrderRequest | CancelRequest, subaccount: Subaccount) -> dict[str, Any]:
-    from dydx_v4_client.node.message import order_id
-
-    owner, number = subaccount.owner, subaccount.number
-    id = order_id(owner, number, order.client_id, order.clob_pair_id, order.order_flags)
-    # One end or the other: the chain reads which of the two is written, not which is zero.
-    if order.order_flags == SHORT_TERM:
-        return {"order_id": id, "good_til_block": order.good_til_block}
-    return {"order_id": id, "good_til_block_time": order.good_til_block_time}
-
-
-def _recent_fields(order: OrderRequest) -> bytes:
-    """Write what v4_proto 8.2 does not know: TWAP at 12, where it has the builder, who is at 13.
-
-    Source: proto/dydxprotocol/clob/order.proto as the chain and the TypeScript client have it.
-    """
-    from v4_proto.dydxprotocol.clob.order_pb2 import BuilderCodeParameters
-
-    written = b""
-    if order.order_flags == TWAP:
-        numbers = (order.twap_duration_s, order.twap_interval_s, order.twap_tolerance_ppm)
-        pairs = [_varint(field << 3) + _varint(n) for field, n in enumerate(numbers, 1) if n]
-        written += _embedded(12, b"".join(pairs))
-    if order.builder_address:
-        who, ppm = order.builder_address, order.builder_fee_ppm
-        builder = BuilderCodeParameters(builder_address=who, fee_ppm=ppm)
-        written += _embedded(13, builder.SerializeToString())
-    return written
-
-
-def _embedded(field: int, body: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(body)) + body
-
-
-def _varint(value: int) -> bytes:
-    # Seven bits a byte, the lowest first, the eighth is set if there is more.
-    rest, low = divmod(value, 128)
-    return bytes([low | 128]) + _varint(rest) if rest else bytes([low])
 
 
 # === Sending ===

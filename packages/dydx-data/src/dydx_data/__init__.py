@@ -12,14 +12,15 @@ market, and `stopping` what of it stops an entry, an exit, the guard or a match.
 
 Where to make a change:
 
+    Errors                          `DataError`, what was expected and what it was
     Numbers                         from the wire's texts to numbers, and what is none
     Rules                           what may be believed: the table of limits
     Quality                         kinds of trouble, and when a market counts as stale
     Book, Trades, Flow              what a market stores, each usable on its own
     Modelled books, Oracle estimate what they may have been where a history has none
     Trade ids                       which trades were seen
-    Candles                         a ring of them; the table of resolutions (which of them:
-                                    `DataState`, as the bot makes it)
+    Candle values, Candles          one, and a ring of them; the table of resolutions (which of
+                                    them: `DataState`, as the bot makes it)
     Funding rates                   the chain's arithmetic; no state
     Premium                         the samples of the hour as far as they are known
     Grids and tails                 what the rules remember of a market
@@ -113,8 +114,10 @@ __all__ = [
     "OracleEstimate",
     # Flow
     "WINDOWS", "Flow", "FlowWindow",
+    # Candle values
+    "RESOLUTIONS", "Candle", "CandleState",
     # Candles
-    "RESOLUTIONS", "Candle", "CandleState", "Candles",
+    "Candles",
     # Funding rates
     "FundingHour", "FundingTerms", "charged_rate", "funding_clamp_ppm", "funding_rate",
     "funding_rate_8h_ppm", "impact_subticks", "indexer_next_rate", "oracle_subticks",
@@ -1182,14 +1185,13 @@ class _Seen:
         return True
 
 
-# === Candles ===
-# A ring of candles, from trades and from the venue. Wire text becomes a `Candle` in Tapes.
+# === Candle values ===
+# What one candle is, as it is shown, stored and sent; how two of them agree.
 
 # How long a candle of each lasts, in ns.
 RESOLUTIONS: Final[Mapping[str, int]] = {name: s * _SECOND for name, s in CANDLE_S.items()}
 _FOREVER: Final = 2**63
 _NONE: Final = -1  # in a packed row: the venue gave no such figure
-
 CandleState = Literal["forming", "closed", "partial", "venue"]
 
 
@@ -1281,6 +1283,76 @@ _VENUE_ROW: Final = Struct("<B7q3q")  # the same row, of a candle of the venue
 _CLOSE: Final = Struct("<25xq48x")  # of it the close alone
 _EXTRAS: Final = Struct("<3q")
 _OWN, _VENUE, _UNSURE = range(3)  # unsure: the venue's, as it was before its period was over
+
+
+def _bar_of(row: _Row) -> _Bar:
+    return _Bar(
+        row.open, row.high, row.low, row.close, row.volume, row.usd_volume, row.trades,
+        int.from_bytes(row.extra[:12], "big"), int.from_bytes(row.extra[12:], "big"),
+    )  # fmt: skip
+
+
+_Figures = TypeVar("_Figures", _Bar, Candle)
+
+
+def _scaled(of: _Figures, prices: int, sizes: int) -> _Figures:
+    """Return the same with so many more decimals of prices and sizes."""
+    names = {**dict.fromkeys(("open", "high", "low", "close"), prices), "volume": sizes}
+    if isinstance(of, Candle):
+        names |= {"mid_open": prices, "mid_close": prices, "starting_open_interest": sizes}
+    figures = {name: getattr(of, name) for name in names}
+    changed = {
+        name: min(_nearest(x, names[name]), _MOST) for name, x in figures.items() if x is not None
+    }
+    return msgspec.structs.replace(of, **changed)
+
+
+def _made(start: int, of: _Row | _Bar, state: CandleState, *figures: int | None) -> Candle:
+    interest, mid_open, mid_close = figures or (None, None, None)
+    return Candle(
+        start, of.open, of.high, of.low, of.close, of.volume, of.usd_volume, of.trades,
+        interest, mid_open, mid_close, state,
+    )  # fmt: skip
+
+
+def _agree(row: _Row, candle: Candle) -> bool:
+    # As many trades as the venue has: none of them is missing here.
+    ours = row.kind, row.trades, row.volume, row.usd_volume
+    return ours == (_OWN, candle.trades, candle.volume, candle.usd_volume)
+
+
+def _is_newer(candle: Candle, than: Candle) -> bool:
+    return (candle.started_at, candle.trades) >= (than.started_at, than.trades)
+
+
+def _flat(price: int) -> _Bar:
+    return _Bar(price, price, price, price)
+
+
+def _require_possible(candle: Candle, period_ns: int, received_ns: int) -> None:
+    """Raise `ValueError` for a candle that no venue can have made by then."""
+    low, high = candle.low, candle.high
+    if candle.started_at % period_ns:
+        what = f"a start in whole periods of {period_ns} ns"
+    elif candle.started_at > received_ns + _AHEAD_NS:
+        what = "a start of the past"
+    elif not (low <= candle.open <= high and low <= candle.close <= high):
+        what = "open and close between low and high"
+    elif not (
+        0 <= candle.usd_volume <= _MOST and 0 <= candle.volume <= _MOST
+        and 0 <= candle.trades <= _MOST
+    ):  # fmt: skip
+        what = "volumes and trades of 0 or more, within 63 bits"
+    else:
+        return
+    raise ValueError(f"expected {what}, got {candle}")
+
+
+_AHEAD_NS: Final = 10 * _SECOND  # clocks differ, and a candle comes with the first block in it
+
+
+# === Candles ===
+# A ring of candles, from trades and from the venue. Wire text becomes a `Candle` in Tapes.
 
 
 class Candles:
@@ -1572,70 +1644,6 @@ class Candles:
 
 
 _RACE_NS: Final = 3 * _SECOND  # how far behind its socket an answer of the venue may be
-_AHEAD_NS: Final = 10 * _SECOND  # clocks differ, and a candle comes with the first block in it
-
-
-def _bar_of(row: _Row) -> _Bar:
-    return _Bar(
-        row.open, row.high, row.low, row.close, row.volume, row.usd_volume, row.trades,
-        int.from_bytes(row.extra[:12], "big"), int.from_bytes(row.extra[12:], "big"),
-    )  # fmt: skip
-
-
-_Figures = TypeVar("_Figures", _Bar, Candle)
-
-
-def _scaled(of: _Figures, prices: int, sizes: int) -> _Figures:
-    """Return the same with so many more decimals of prices and sizes."""
-    names = {**dict.fromkeys(("open", "high", "low", "close"), prices), "volume": sizes}
-    if isinstance(of, Candle):
-        names |= {"mid_open": prices, "mid_close": prices, "starting_open_interest": sizes}
-    figures = {name: getattr(of, name) for name in names}
-    changed = {
-        name: min(_nearest(x, names[name]), _MOST) for name, x in figures.items() if x is not None
-    }
-    return msgspec.structs.replace(of, **changed)
-
-
-def _made(start: int, of: _Row | _Bar, state: CandleState, *figures: int | None) -> Candle:
-    interest, mid_open, mid_close = figures or (None, None, None)
-    return Candle(
-        start, of.open, of.high, of.low, of.close, of.volume, of.usd_volume, of.trades,
-        interest, mid_open, mid_close, state,
-    )  # fmt: skip
-
-
-def _agree(row: _Row, candle: Candle) -> bool:
-    # As many trades as the venue has: none of them is missing here.
-    ours = row.kind, row.trades, row.volume, row.usd_volume
-    return ours == (_OWN, candle.trades, candle.volume, candle.usd_volume)
-
-
-def _is_newer(candle: Candle, than: Candle) -> bool:
-    return (candle.started_at, candle.trades) >= (than.started_at, than.trades)
-
-
-def _flat(price: int) -> _Bar:
-    return _Bar(price, price, price, price)
-
-
-def _require_possible(candle: Candle, period_ns: int, received_ns: int) -> None:
-    """Raise `ValueError` for a candle that no venue can have made by then."""
-    low, high = candle.low, candle.high
-    if candle.started_at % period_ns:
-        what = f"a start in whole periods of {period_ns} ns"
-    elif candle.started_at > received_ns + _AHEAD_NS:
-        what = "a start of the past"
-    elif not (low <= candle.open <= high and low <= candle.close <= high):
-        what = "open and close between low and high"
-    elif not (
-        0 <= candle.usd_volume <= _MOST and 0 <= candle.volume <= _MOST
-        and 0 <= candle.trades <= _MOST
-    ):  # fmt: skip
-        what = "volumes and trades of 0 or more, within 63 bits"
-    else:
-        return
-    raise ValueError(f"expected {what}, got {candle}")
 
 
 def _cover(holes: list[tuple[int, int]], since: int, until: int) -> None:

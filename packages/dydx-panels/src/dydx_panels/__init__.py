@@ -8,12 +8,13 @@ Panels are pure functions of a `Snapshot`, of the `View` that the person chose, 
 real samples, each with the frame that it came from. The sections, in order:
 
 - Errors: `PanelError`.
-- Snapshot: `Snapshot`, a part for each panel, and `View`; a new figure starts in the layer that
-  computes it, and bot.screen.snapshot copies it here.
+- Account parts, Market parts, Program parts, Trading parts: what the bot copies for each panel; a
+  new figure starts in the layer that computes it, and bot.screen.snapshot copies it here.
+- Snapshot: `Snapshot`, all of these, and `View`, what the person chose.
 - Words: `wording`, what a trader reads for the code's words, and the style of a state.
 - Theme: `Theme`; rows of (text, style name) become segments of one exact width.
 - Figures: numbers, moments, bars, histories and block digits as text; `worded` inputs of a score.
-- Tables: lists with columns, a filter and a selected row; figures on a row.
+- Side by side, Tables: figures on a row; lists with columns, a filter and a selected row.
 - Charts: series over time in dots, with axes, marks and points.
 - Markets and signals: what is seen, and how each engine scores it.
 - Decisions and tape: what was wanted, and all that happened in order.
@@ -29,7 +30,7 @@ real samples, each with the frame that it came from. The sections, in order:
 - Candles and flow: one market's candles, drawn and listed; what takers bought and sold.
 - Prices: ranges, volatility, volume and depth of one market, and of all of them.
 - Funding and detectors: what holding will cost, and what else goes on in the markets.
-- Safety and positions: how far liquidation is, and how far from each position.
+- Safety, Positions: how far liquidation is, and how far from each position.
 - Equity: what the account was worth over the run, what it fell, and how far liquidation was.
 - Accounts: those that are watched, a row each.
 - Margin: what each position requires, and every figure that a distance was computed from.
@@ -38,8 +39,8 @@ real samples, each with the frame that it came from. The sections, in order:
 - Timeline: a whole recording in one row, with what happened where.
 - Header and footer: `KEYS`; the first and the last row, the help, and why.
 - Layout: which panels stand where on a screen of a size.
-- Screen: `panel`, `dashboard`, `Picture`, `placed`: panels become rows; `selectable`, `sortable`,
-  `detail`, `spot`: what of them can be chosen, and what is on a cell.
+- Panels, Screen: which there are, what of each can be chosen (`selectable`, `sortable`, `detail`);
+  `panel`, `dashboard`, `placed`: how they become a `Picture`, and what is on a cell (`spot`).
 - Edges: `Dashboard` writes the rows that changed, `Panel` those of one; `run_panel`,
   `run_dashboard`, `export_svg`, `export_html`; `html_row`, `stylesheet`: rows for a page.
 
@@ -55,14 +56,21 @@ alone writes.
 __all__ = [
     # Errors
     "PanelError",
+    # Account parts
+    "AccountRow", "EquityPart", "HeaderPart", "HeldCosts", "MarginRow", "PerformancePart",
+    "ResultPart", "SafetyPart",
+    # Market parts
+    "BookPart", "CandleRow", "CandlesPart", "FillMark", "FlowPart", "FlowRow", "FundingRow",
+    "MarketRow", "PriceRow", "PricesPart", "QualityPart", "QualityRow", "ScoreHistory",
+    # Program parts
+    "FeedRow", "HealthPart", "HealthRow", "LayerRow", "LimitRow", "LinkPart", "LinkRow", "RestRow",
+    "SettingRow", "SpeedPart", "TurnRow", "WayChange", "WayPart", "WayStage", "WirePart",
+    "Witnessed",
+    # Trading parts
+    "OrderRow", "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow", "TimelinePart",
+    "VenuePart", "WalkPart", "WalkRow",
     # Snapshot
-    "AccountRow", "BookPart", "CandleRow", "CandlesPart", "EquityPart", "FeedRow", "FillMark",
-    "FlowPart", "FlowRow", "FundingRow", "HeaderPart", "HealthPart", "HealthRow", "HeldCosts",
-    "LayerRow", "LimitRow", "LinkPart", "LinkRow", "MarginRow", "MarketRow", "OrderRow",
-    "PerformancePart", "PriceRow", "PricesPart", "QualityPart", "QualityRow", "RestRow",
-    "ResultPart", "SafetyPart", "ScoreHistory", "SettingRow", "Snapshot", "SpeedPart",
-    "StrategiesPart", "StrategyRow", "TapeRow", "TargetRow", "TimelinePart", "TurnRow", "VenuePart",
-    "View", "WalkPart", "WalkRow", "WayChange", "WayPart", "WayStage", "WirePart", "Witnessed",
+    "Snapshot", "View",
     # Words
     "wording",
     # Theme
@@ -71,9 +79,10 @@ __all__ = [
     "worded",
     # Header and footer
     "KEYS",
+    # Panels
+    "ABOUT", "PANELS", "detail", "selectable", "sortable",
     # Screen
-    "ABOUT", "PANELS", "Picture", "Placed", "Spot", "dashboard", "detail", "panel", "placed",
-    "selectable", "sortable", "spot",
+    "Picture", "Placed", "Spot", "dashboard", "panel", "placed", "spot",
     # Edges
     "Dashboard", "Panel", "export_html", "export_svg", "html_row", "run_dashboard", "run_panel",
     "stylesheet",
@@ -145,9 +154,9 @@ class PanelError(Exception):
     """A panel that does not exist: its message lists those that do."""
 
 
-# === Snapshot ===
-# What the bot copies for the screen, and what the person at it chose: frozen all the way down, so
-# that equality is cheap and decides whether to draw again. Values alone; nothing here is a stream.
+# === Account parts ===
+# What the bot copies of an account: its worth, its distance to liquidation, and what came of it.
+# Here and in the next three sections all is frozen all the way down: values alone, no streams.
 
 
 class HeaderPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -256,6 +265,84 @@ class EquityPart(msgspec.Struct, frozen=True, kw_only=True):
     leverage_now: float | None = None
     most_fall: float | None = None
     act_below: float | None = None
+
+
+class HeldCosts(msgspec.Struct, frozen=True, kw_only=True):
+    """What an open position has paid (negative) or was paid so far, and is owed: quote quantums.
+
+    `owed` is funding that its next fill settles; None is not known.
+    """
+
+    ticker: str
+    fees: int | None = None
+    funding: int | None = None
+    owed: int | None = None
+
+
+class MarginRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One position's figures with what they are computed from; None cannot be valued."""
+
+    figures: PositionFigures
+    inputs: MarginInputs | None = None
+    market: PerpetualMarket | None = None
+
+    @property
+    def ticker(self) -> str:
+        """Return the market's name."""
+        return self.figures.ticker
+
+
+class PerformancePart(msgspec.Struct, frozen=True, kw_only=True):
+    """What trading came to: the account, its trades and its fills; money in quote quantums.
+
+    `performance` and `trades` are of a paper account, and None where orders go over the wire:
+    there `won` and `lost` are counted alone, and `complete` is False where fills are missing.
+    `executions` are the newest fills first, `costs` the figures of all that are remembered.
+    """
+
+    performance: Performance | None = None
+    trades: TradeFigures | None = None
+    costs: tuple[ExecutionFigures, ...] = ()
+    executions: tuple[Execution, ...] = ()
+    won: int = 0
+    lost: int = 0
+    fills: int = 0
+    fees: int | None = None
+    funding: int | None = None
+    insurance: int | None = None
+    queue: str = ""
+    complete: bool = True
+
+
+class AccountRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One account that is watched: USDC, and shares; `id` is its address and number, in whole.
+
+    `profit` is since it is watched, `day` over the last 24 hours as the venue reports it. `block`
+    is the chain's at which it is exact, None where the indexer alone is known, at `height`.
+    `distance` is None where flat or unknown: then `trouble` has the reason. `due` is whether a step
+    of its way out is, by the limits of the profile. `chosen` is what the other panels show, `lines`
+    are its past in words.
+    """
+
+    id: str
+    kind: str = "cross"
+    equity: float | None = None
+    profit: float | None = None
+    day: float | None = None
+    leverage: float | None = None
+    distance: float | None = None
+    positions: int | None = None
+    orders: int | None = None
+    block: int | None = None
+    height: int | None = None
+    trouble: str = ""
+    due: bool = False
+    chosen: bool = False
+    lines: tuple[str, ...] = ()
+
+
+# === Market parts ===
+# What it copies of markets: books, troubles, candles, flow, prices and funding.
 
 
 class MarketRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -476,6 +563,10 @@ class FundingRow(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float | None = None
     history: tuple[float, ...] = ()
     seq: int = 0
+
+
+# === Program parts ===
+# What it copies of itself: its connections, its speed, its health, and what frames came to.
 
 
 class SpeedPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -704,6 +795,10 @@ class Witnessed(msgspec.Struct, frozen=True):
     error: float | None = None
 
 
+# === Trading parts ===
+# What it copies of what was wanted and done: the venue, the tape, strategies, orders, walks.
+
+
 class VenuePart(msgspec.Struct, frozen=True, kw_only=True):
     """How a paper venue filled, what it refused, and how the account did on it.
 
@@ -862,78 +957,9 @@ class WalkPart(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[WalkRow, ...] = ()
 
 
-class HeldCosts(msgspec.Struct, frozen=True, kw_only=True):
-    """What an open position has paid (negative) or was paid so far, and is owed: quote quantums.
-
-    `owed` is funding that its next fill settles; None is not known.
-    """
-
-    ticker: str
-    fees: int | None = None
-    funding: int | None = None
-    owed: int | None = None
-
-
-class MarginRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One position's figures with what they are computed from; None cannot be valued."""
-
-    figures: PositionFigures
-    inputs: MarginInputs | None = None
-    market: PerpetualMarket | None = None
-
-    @property
-    def ticker(self) -> str:
-        """Return the market's name."""
-        return self.figures.ticker
-
-
-class PerformancePart(msgspec.Struct, frozen=True, kw_only=True):
-    """What trading came to: the account, its trades and its fills; money in quote quantums.
-
-    `performance` and `trades` are of a paper account, and None where orders go over the wire:
-    there `won` and `lost` are counted alone, and `complete` is False where fills are missing.
-    `executions` are the newest fills first, `costs` the figures of all that are remembered.
-    """
-
-    performance: Performance | None = None
-    trades: TradeFigures | None = None
-    costs: tuple[ExecutionFigures, ...] = ()
-    executions: tuple[Execution, ...] = ()
-    won: int = 0
-    lost: int = 0
-    fills: int = 0
-    fees: int | None = None
-    funding: int | None = None
-    insurance: int | None = None
-    queue: str = ""
-    complete: bool = True
-
-
-class AccountRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One account that is watched: USDC, and shares; `id` is its address and number, in whole.
-
-    `profit` is since it is watched, `day` over the last 24 hours as the venue reports it. `block`
-    is the chain's at which it is exact, None where the indexer alone is known, at `height`.
-    `distance` is None where flat or unknown: then `trouble` has the reason. `due` is whether a step
-    of its way out is, by the limits of the profile. `chosen` is what the other panels show, `lines`
-    are its past in words.
-    """
-
-    id: str
-    kind: str = "cross"
-    equity: float | None = None
-    profit: float | None = None
-    day: float | None = None
-    leverage: float | None = None
-    distance: float | None = None
-    positions: int | None = None
-    orders: int | None = None
-    block: int | None = None
-    height: int | None = None
-    trouble: str = ""
-    due: bool = False
-    chosen: bool = False
-    lines: tuple[str, ...] = ()
+# === Snapshot ===
+# All that the bot copies for the screen, and what the person at it chose: equality is cheap and
+# decides whether to draw again.
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -1458,12 +1484,126 @@ def _banner(text: str, high: int, wide: int) -> tuple[str, ...]:
     return tuple(row for row in rows for _ in range(high))
 
 
-# === Tables ===
-# Lists: rows and columns that give way to each other in a fixed order, a filter, a column that
-# sorts, a selected row that is shown whole, and which of them is on a line; and named figures side
-# by side on one row. Knows of no list what it is about.
+# === Side by side ===
+# Named figures, texts and rows beside each other, cut or broken to so many cells.
 
 _Cell = tuple[str, str]
+
+
+def _chunks(parts: Sequence[tuple[int, _Row]], width: int, gap: str = "  ") -> _Row:
+    """Join what fits, dropping the highest rank first."""
+    sizes = [_row_cells(row) + len(gap) for _, row in parts]
+    over, dropped = sum(sizes) - width - len(gap), set[int]()  # integers
+    for i in sorted(range(len(parts)), key=lambda i: (parts[i][0], i))[:0:-1]:
+        if over <= 0:
+            break
+        dropped.add(i)
+        over -= sizes[i]
+    fitting = [row for i, (_, row) in enumerate(parts) if i not in dropped]
+    return [cell for row in fitting for cell in (*row, (gap, ""))][:-1]
+
+
+def _pairs(width: int, *figures: tuple[str, str | int]) -> _Row:
+    """Join named figures on one row; the last ones go when there is no room."""
+    texts = ((term, value if isinstance(value, str) else f"{value:,}") for term, value in figures)
+    return _chunks(list(enumerate(_named(term, text) for term, text in texts)), width)
+
+
+def _named(term: str, text: str, style: str = "") -> _Row:
+    return [(f"{wording(term)} ", "dim"), (text, style)]
+
+
+def _beside(left: Sequence[_Row], width: int, right: Sequence[_Row]) -> list[_Row]:
+    """Put rows to the right of others, `width` cells from their beginning."""
+    rows: list[_Row] = []
+    for row, after in zip_longest(left, right, fillvalue=()):
+        used = _row_cells(row)
+        if used >= width:
+            row, used = _within(row, width - 1), width - 1
+        rows.append([*row, (" " * (width - used), ""), *after])
+    return rows
+
+
+def _within(row: Sequence[_Cell], width: int) -> _Row:
+    """Cut a row that is too long for so many cells, which it then fills."""
+    if _row_cells(row) <= width:
+        return [*row]
+    cut: _Row = []
+    for text, style in row:
+        size = _cells(text)
+        if size >= width:
+            return [*cut, (_crop(_drawable(text, True), width), style)]
+        cut.append((text, style))
+        width -= size
+    return cut
+
+
+def _folded(text: str, width: int) -> list[str]:
+    """Break a long text into lines, between words where all letters are one cell wide."""
+    text, room = _drawable(text, True), max(width - 4, 2)
+    # A ticker is not two words.
+    lines = (
+        wrap(text, room, break_on_hyphens=False)
+        if _cells(text) == len(text)
+        else chop_cells(text, room)
+    )
+    first, *rest = lines or [""]
+    return [first, *("    " + line for line in rest)]
+
+
+def _wrapped(row: _Row, width: int, more: int) -> list[_Row]:
+    """Break the last text of a row into at most so many more lines; what is left is cut off."""
+    *head, (text, style) = row
+    used = sum(_cells(part) for part, _ in head)  # integers
+    if more < 1 or width - used < 8 or _cells(text) <= width - used:
+        return [row]
+    first, *rest = _broken(text, width - used, width - 4, more)
+    return [[*head, (first, style)], *([("    " + line, style)] for line in rest)]
+
+
+@lru_cache(maxsize=4096)
+def _broken(text: str, room: int, width: int, more: int) -> tuple[str, ...]:
+    """Break a text into a line of `room` and at most so many more of `width` cells."""
+    # Letters of two cells are cut, not broken.
+    if more < 1 or room < 8 or width < 8 or _cells(text) <= room or _cells(text) != len(text):
+        return (text,)
+    lines: list[str] = []
+    rest = text.rstrip()
+    while rest and len(lines) < more:
+        size = width if lines else room
+        # One letter more shows whether a word ends here; text of the wire has no words to end.
+        line = wrap(rest[: size + 1], size, break_on_hyphens=False, expand_tabs=False)[0]
+        lines.append(line)
+        rest = rest[len(line) :].lstrip()
+    return (*lines, rest) if rest else tuple(lines)
+
+
+def _rooms(wanted: Sequence[int], height: int) -> list[int]:
+    """Return how many rows each gets of so many: one at least, as many as any other, or all."""
+    most = max(wanted, default=0)
+    while most > 1 and sum(min(rows, most) for rows in wanted) > height:  # integers
+        most -= 1
+    rooms = [min(rows, most) for rows in wanted]
+    left = max(height - sum(rooms), 0)  # integers
+    for place, rows in enumerate(wanted):
+        more = min(rows - rooms[place], left)
+        rooms[place], left = rooms[place] + more, left - more
+    return rooms
+
+
+def _whole(rows: Sequence[_Row], width: int, high: int) -> list[_Row]:
+    """Break rows into lines that are not cut, as far as there is room."""
+    lines, spare = list[_Row](), max(high - len(rows), 0)
+    for row in rows:
+        wrapped = _wrapped(row, width, spare)
+        lines, spare = lines + wrapped, spare - len(wrapped) + 1
+    return lines
+
+
+# === Tables ===
+# Lists: rows and columns that give way to each other in a fixed order, a filter, a column that
+# sorts, a selected row that is shown whole, and which of them is on a line. Knows of no list what
+# it is about.
 
 
 class _Column(NamedTuple):
@@ -1629,23 +1769,6 @@ def _breaking(columns: list[_Column], room: int, width: int, gap: int, more: int
     return [*columns[:-1], last._replace(cell=cell)]
 
 
-@lru_cache(maxsize=4096)
-def _broken(text: str, room: int, width: int, more: int) -> tuple[str, ...]:
-    """Break a text into a line of `room` and at most so many more of `width` cells."""
-    # Letters of two cells are cut, not broken.
-    if more < 1 or room < 8 or width < 8 or _cells(text) <= room or _cells(text) != len(text):
-        return (text,)
-    lines: list[str] = []
-    rest = text.rstrip()
-    while rest and len(lines) < more:
-        size = width if lines else room
-        # One letter more shows whether a word ends here; text of the wire has no words to end.
-        line = wrap(rest[: size + 1], size, break_on_hyphens=False, expand_tabs=False)[0]
-        lines.append(line)
-        rest = rest[len(line) :].lstrip()
-    return (*lines, rest) if rest else tuple(lines)
-
-
 def _first(count: int, chosen: int, high: int, below: Callable[[int], list[_Row]]) -> int:
     """Return the row to begin with, so that the chosen one is whole in sight, others about it."""
     shown = high // (1 + min(len(below(0)), 1))
@@ -1730,19 +1853,6 @@ def _fitting(columns: Sequence[_Column], width: int, gap: int) -> tuple[list[_Co
         del fitting[worst]
 
 
-def _rooms(wanted: Sequence[int], height: int) -> list[int]:
-    """Return how many rows each gets of so many: one at least, as many as any other, or all."""
-    most = max(wanted, default=0)
-    while most > 1 and sum(min(rows, most) for rows in wanted) > height:  # integers
-        most -= 1
-    rooms = [min(rows, most) for rows in wanted]
-    left = max(height - sum(rooms), 0)  # integers
-    for place, rows in enumerate(wanted):
-        more = min(rows - rooms[place], left)
-        rooms[place], left = rooms[place] + more, left - more
-    return rooms
-
-
 def _rows_under(
     columns: Sequence[_Column], rows: Iterable[Any], width: int, gap: int = 2
 ) -> list[_Row]:
@@ -1751,77 +1861,6 @@ def _rows_under(
     titles = _laid([(wording(one.term).upper(), "dim") for one in fitting], fitting, room, gap)
     cells = ([one.cell(row) for one in fitting] for row in rows)
     return [titles, *(_laid(line, fitting, room, gap) for line in cells)]
-
-
-def _chunks(parts: Sequence[tuple[int, _Row]], width: int, gap: str = "  ") -> _Row:
-    """Join what fits, dropping the highest rank first."""
-    sizes = [_row_cells(row) + len(gap) for _, row in parts]
-    over, dropped = sum(sizes) - width - len(gap), set[int]()  # integers
-    for i in sorted(range(len(parts)), key=lambda i: (parts[i][0], i))[:0:-1]:
-        if over <= 0:
-            break
-        dropped.add(i)
-        over -= sizes[i]
-    fitting = [row for i, (_, row) in enumerate(parts) if i not in dropped]
-    return [cell for row in fitting for cell in (*row, (gap, ""))][:-1]
-
-
-def _pairs(width: int, *figures: tuple[str, str | int]) -> _Row:
-    """Join named figures on one row; the last ones go when there is no room."""
-    texts = ((term, value if isinstance(value, str) else f"{value:,}") for term, value in figures)
-    return _chunks(list(enumerate(_named(term, text) for term, text in texts)), width)
-
-
-def _named(term: str, text: str, style: str = "") -> _Row:
-    return [(f"{wording(term)} ", "dim"), (text, style)]
-
-
-def _beside(left: Sequence[_Row], width: int, right: Sequence[_Row]) -> list[_Row]:
-    """Put rows to the right of others, `width` cells from their beginning."""
-    rows: list[_Row] = []
-    for row, after in zip_longest(left, right, fillvalue=()):
-        used = _row_cells(row)
-        if used >= width:
-            row, used = _within(row, width - 1), width - 1
-        rows.append([*row, (" " * (width - used), ""), *after])
-    return rows
-
-
-def _within(row: Sequence[_Cell], width: int) -> _Row:
-    """Cut a row that is too long for so many cells, which it then fills."""
-    if _row_cells(row) <= width:
-        return [*row]
-    cut: _Row = []
-    for text, style in row:
-        size = _cells(text)
-        if size >= width:
-            return [*cut, (_crop(_drawable(text, True), width), style)]
-        cut.append((text, style))
-        width -= size
-    return cut
-
-
-def _folded(text: str, width: int) -> list[str]:
-    """Break a long text into lines, between words where all letters are one cell wide."""
-    text, room = _drawable(text, True), max(width - 4, 2)
-    # A ticker is not two words.
-    lines = (
-        wrap(text, room, break_on_hyphens=False)
-        if _cells(text) == len(text)
-        else chop_cells(text, room)
-    )
-    first, *rest = lines or [""]
-    return [first, *("    " + line for line in rest)]
-
-
-def _wrapped(row: _Row, width: int, more: int) -> list[_Row]:
-    """Break the last text of a row into at most so many more lines; what is left is cut off."""
-    *head, (text, style) = row
-    used = sum(_cells(part) for part, _ in head)  # integers
-    if more < 1 or width - used < 8 or _cells(text) <= width - used:
-        return [row]
-    first, *rest = _broken(text, width - used, width - 4, more)
-    return [[*head, (first, style)], *([("    " + line, style)] for line in rest)]
 
 
 # === Charts ===
@@ -4456,9 +4495,9 @@ _DETECTORS: Final = _Table(
     ), "nothing found yet: the detectors warm up", "ticker", _found, below=_inputs,
 )  # fmt: skip
 
-# === Safety and positions ===
-# How far away liquidation is, as large as the room allows, what the guard did and does next, and
-# each position's own distance. Distances and prices are risk's; here they get a word and a colour.
+# === Safety ===
+# How far away liquidation is, as large as the room allows, and what the guard did and does next.
+# Distances are risk's; here they get a word and a colour.
 
 _ACT: Final = 0.05
 
@@ -4497,6 +4536,7 @@ _ROWS: Final = 9  # of figures: what is above, and every extra
 _ROOM: Final = 40  # cells that the widest of the figures takes
 _BLOCK: Final = 26  # cells of a named result with its share
 _EXTRA: Final = 17  # and of a figure of the margin beside it, at least
+
 # Rows by cells of a dot, the largest first.
 _DIGITS: Final = ((4, 8), (3, 6), (2, 4), (2, 3), (2, 2), (1, 2), (1, 1))
 
@@ -4746,15 +4786,6 @@ def _step_rows(snapshot: Snapshot, height: int) -> list[_Row]:
     return rows[:2] if low else rows[: max(height - _LARGE, 2)]
 
 
-def _whole(rows: Sequence[_Row], width: int, high: int) -> list[_Row]:
-    """Break rows into lines that are not cut, as far as there is room."""
-    lines, spare = list[_Row](), max(high - len(rows), 0)
-    for row in rows:
-        wrapped = _wrapped(row, width, spare)
-        lines, spare = lines + wrapped, spare - len(wrapped) + 1
-    return lines
-
-
 _LOW: Final = 8  # rows of a panel that has none to spare
 _LARGE: Final = 6  # rows of the digits, and of the bar below them
 
@@ -4801,6 +4832,10 @@ def _next_rung(snapshot: Snapshot) -> _Cell:
     if rung in due(plan, plan.distance_next):
         return f"due now: {what}", "danger"
     return f"below {percent_text(rung.fires_below)}: {what}", ""
+
+
+# === Positions ===
+# Each position's own distance, by its own price of liquidation.
 
 
 class _PositionRow(NamedTuple):
@@ -6058,13 +6093,8 @@ def _heights(bands: Sequence[_Band], height: int) -> list[int]:
     return heights
 
 
-# === Screen ===
-# Which panels there are, and how they become rows, framed and in their places; a panel is drawn
-# again only when a part of the snapshot that it read has changed. Knows nothing of a terminal.
-
-_VIEW: Final = View()
-_GUIDE_HEIGHT: Final = 6  # rows, with its frame: three lines of text, and what goes on
-_FULL: Final = Theme()
+# === Panels ===
+# Which panels there are, what draws each, and what of each can be chosen.
 
 
 class _Panel(NamedTuple):
@@ -6129,8 +6159,10 @@ _PANELS: Final[dict[str, _Panel]] = {
     "help": _Panel("keys", _help),
     "why": _Panel("why", _why, lambda snapshot, view: view.why_title),
 }  # fmt: skip
+
 # The names that `panel` takes, and `View.panel`.
 PANELS: Final = tuple(_PANELS)
+
 # What each panel that has a key is for.
 ABOUT: Final[dict[str, str]] = {
     "safety": "how far the account is from liquidation, and what the guard does next",
@@ -6197,6 +6229,23 @@ def detail(snapshot: Snapshot, view: View) -> tuple[str, ...]:
     return tuple(line for line in lines if line)
 
 
+def _panel(name: str) -> _Panel:
+    if name not in _PANELS:
+        near = get_close_matches(name, PANELS, n=1)
+        hint = f"; the nearest is {near[0]}" if near else ""
+        raise PanelError(f"expected a panel among {', '.join(PANELS)}, got {name!r}{hint}")
+    return _PANELS[name]
+
+
+# === Screen ===
+# How panels become rows, framed and in their places; a panel is drawn again only when a part of the
+# snapshot that it read has changed. Knows nothing of a terminal.
+
+_VIEW: Final = View()
+_GUIDE_HEIGHT: Final = 6  # rows, with its frame: three lines of text, and what goes on
+_FULL: Final = Theme()
+
+
 class Spot(NamedTuple):
     """What is on a cell of the screen: a panel, and its `title`, `row`, `column`, `key` or `time`.
 
@@ -6249,14 +6298,6 @@ def _spot_in(
     columns, rest = _fitting(table.columns(snapshot), max(wide, 1), table.gap)
     term = _column_at(columns, rest, table.gap, x)
     return Spot(name, "column", term=f"{name}.{term}") if term else Spot(name)
-
-
-def _panel(name: str) -> _Panel:
-    if name not in _PANELS:
-        near = get_close_matches(name, PANELS, n=1)
-        hint = f"; the nearest is {near[0]}" if near else ""
-        raise PanelError(f"expected a panel among {', '.join(PANELS)}, got {name!r}{hint}")
-    return _PANELS[name]
 
 
 class Picture(NamedTuple):

@@ -18,7 +18,7 @@ the only rulebook of the venue: whoever needs an exchange (tools/venue) stands o
 - Tally, Performance: sums of a whole life, and what to think of it. Trades, Executions: each
   position from its opening to its end (`trade_figures`), each fill against mid.
 - Events, Money: what can happen to a ledger; fees, insurance funds, blocked withdrawals.
-- Positions, Ledger: one subaccount's holdings and its money; `figures` sums it up.
+- Positions, Bookings, Ledger: one subaccount's holdings and its money. Account figures: its sums.
 - Collateral, Journal: `update_result`, `transfer`; `rebuild` makes of a journal the same ledger.
 - Saved state: `VenueState` and what comes after it (`Digest`, `resumed`), as JSON, for a next run.
 - Text, Rows, Account frames: an account in the indexer's own words, field by field, and `Changes`
@@ -82,8 +82,12 @@ __all__ = [
     "SHARED_FUND", "InsuranceFunds", "charge", "parent_of",
     # Positions
     "Booking", "LedgerPosition",
+    # Bookings
+    "DELEVERAGED",
     # Ledger
-    "DELEVERAGED", "AccountFigures", "Ledger", "figures",
+    "Ledger",
+    # Account figures
+    "AccountFigures", "figures",
     # Collateral
     "admits", "bankruptcy", "transfer", "update_result",
     # Journal
@@ -2092,6 +2096,96 @@ class Worth:
         return self._total
 
 
+# === Bookings ===
+
+# What a fill comes to, what it counts for a position, and what could not have happened.
+
+
+def _unbookable(fill: Filled) -> Refused | None:
+    """Return why no account could have had such a fill, or nothing."""
+    # A deleveraging may pay nothing at all; every other fill has a price.
+    priced = fill.subticks if fill.quote is None else 1
+    if not (0 < abs(fill.quantums) < _UINT64 and 0 < priced < _UINT64):
+        got = f"{fill.quantums} quantums at {fill.subticks} subticks"
+        return Refused("OVERFLOW", "a size and a price of 1 to 2**64 - 1", got)
+    sums = (fill.fee, fill.insurance, fill.quote or 0, fill.builder_fee)
+    if max(map(abs, sums)) >= _UINT64:
+        return Refused("OVERFLOW", "payments below 2**64 quote quantums", str(max(sums)))
+    return None
+
+
+def _quote(fill: Filled) -> int:
+    """Return what a fill pays, negative what it brings, in quote quantums."""
+    quote = fill.quote
+    if quote is None:
+        quote = fill.market.quote_quantums(abs(fill.quantums), fill.subticks)
+    return quote if fill.quantums > 0 else -quote
+
+
+DELEVERAGED: Final = ("DELEVERAGED", "OFFSETTING")
+"""The types of a fill that no order made, of either side: at no price of a book, free of fees."""
+
+
+def _fill_record(fill: Filled, quote: int, position: LedgerPosition) -> FillRecord:
+    return FillRecord(
+        id=fill.id, order_id=fill.order_id, ticker=fill.market.ticker, quantums=fill.quantums,
+        subticks=fill.subticks, quote=quote, fee=fill.fee, builder_fee=fill.builder_fee,
+        insurance=fill.insurance, liquidity=fill.liquidity, status=fill.type,
+        created=fill.when, client_metadata=fill.client_metadata, event=fill.event,
+        is_long=position.is_long,
+        before=None if fill.type in DELEVERAGED else position.indexed,
+    )  # fmt: skip
+
+
+def _count(position: LedgerPosition, fill: Filled, quote: int) -> None:
+    """Let a fill count for a position as the indexer does, once its match has moved it."""
+    sums, size, opens = (
+        position.indexed,
+        abs(fill.quantums),
+        position.is_long == (fill.quantums > 0),
+    )
+    price = fill_price(fill.market, fill.quantums, fill.subticks, quote, fill.type)
+    position.indexed = sums.filled(opens=opens, quantums=size, price=price)
+    if fill.type not in _UNEARNED:
+        earned = -Decimal(fill.fee - fill.builder_fee + fill.insurance).scaleb(-6)
+        if not opens and sums.opened:
+            closed = fill.market.size(min(size, sums.size))
+            apart = price - sums.entry if position.is_long else sums.entry - price
+            earned += _DECIMALS.multiply(apart, closed)
+        earned += sums.earned
+        position.indexed = msgspec.structs.replace(position.indexed, earned=earned)
+
+
+# What the indexer forgets in the profit that REST shows.
+_UNEARNED: Final = (*DELEVERAGED, "LIQUIDATED", "LIQUIDATION")
+
+
+def fill_price(
+    market: PerpetualMarket, quantums: int, subticks: int, quote: int, type_: str
+) -> Decimal:
+    """Return the price of a fill in USDC; that of a deleveraging follows from what it paid."""
+    if type_ not in DELEVERAGED:
+        return market.price(subticks)
+    price = _DECIMALS.divide(Decimal(abs(quote)).scaleb(-6), market.size(abs(quantums)))
+    return _DECIMALS.quantize(price, _SIXTEEN_PLACES)
+
+
+_SIXTEEN_PLACES: Final = Decimal("1e-16")
+
+
+def _unspared(margin: MarginFigures, quote_quantums: int) -> Refused | None:
+    """Return why an account of this margin may not give so much away, or nothing."""
+    if not 0 < quote_quantums < _UINT64:
+        got = f"{quote_quantums} quote quantums"
+        return Refused("OVERFLOW", "1 to 2**64 - 1 quote quantums", got)
+    if not margin.known:
+        return Refused("UNKNOWN", "a price for every position", ", ".join(margin.unknown))
+    if margin.free_collateral < quote_quantums:
+        expected = f"at most {max(0, margin.free_collateral)} quote quantums"
+        return Refused("UNDERCOLLATERALIZED", expected, str(quote_quantums))
+    return None
+
+
 # === Ledger ===
 
 # One account's money. Whatever happens to it is one of the events above, and leaves it as one; what
@@ -2400,89 +2494,9 @@ class Ledger:
         return sum(held[of].unrealized(part.net_notional) for of, part in parts)  # integers
 
 
-def _unbookable(fill: Filled) -> Refused | None:
-    """Return why no account could have had such a fill, or nothing."""
-    # A deleveraging may pay nothing at all; every other fill has a price.
-    priced = fill.subticks if fill.quote is None else 1
-    if not (0 < abs(fill.quantums) < _UINT64 and 0 < priced < _UINT64):
-        got = f"{fill.quantums} quantums at {fill.subticks} subticks"
-        return Refused("OVERFLOW", "a size and a price of 1 to 2**64 - 1", got)
-    sums = (fill.fee, fill.insurance, fill.quote or 0, fill.builder_fee)
-    if max(map(abs, sums)) >= _UINT64:
-        return Refused("OVERFLOW", "payments below 2**64 quote quantums", str(max(sums)))
-    return None
+# === Account figures ===
 
-
-def _quote(fill: Filled) -> int:
-    """Return what a fill pays, negative what it brings, in quote quantums."""
-    quote = fill.quote
-    if quote is None:
-        quote = fill.market.quote_quantums(abs(fill.quantums), fill.subticks)
-    return quote if fill.quantums > 0 else -quote
-
-
-DELEVERAGED: Final = ("DELEVERAGED", "OFFSETTING")
-"""The types of a fill that no order made, of either side: at no price of a book, free of fees."""
-
-
-def _fill_record(fill: Filled, quote: int, position: LedgerPosition) -> FillRecord:
-    return FillRecord(
-        id=fill.id, order_id=fill.order_id, ticker=fill.market.ticker, quantums=fill.quantums,
-        subticks=fill.subticks, quote=quote, fee=fill.fee, builder_fee=fill.builder_fee,
-        insurance=fill.insurance, liquidity=fill.liquidity, status=fill.type,
-        created=fill.when, client_metadata=fill.client_metadata, event=fill.event,
-        is_long=position.is_long,
-        before=None if fill.type in DELEVERAGED else position.indexed,
-    )  # fmt: skip
-
-
-def _count(position: LedgerPosition, fill: Filled, quote: int) -> None:
-    """Let a fill count for a position as the indexer does, once its match has moved it."""
-    sums, size, opens = (
-        position.indexed,
-        abs(fill.quantums),
-        position.is_long == (fill.quantums > 0),
-    )
-    price = fill_price(fill.market, fill.quantums, fill.subticks, quote, fill.type)
-    position.indexed = sums.filled(opens=opens, quantums=size, price=price)
-    if fill.type not in _UNEARNED:
-        earned = -Decimal(fill.fee - fill.builder_fee + fill.insurance).scaleb(-6)
-        if not opens and sums.opened:
-            closed = fill.market.size(min(size, sums.size))
-            apart = price - sums.entry if position.is_long else sums.entry - price
-            earned += _DECIMALS.multiply(apart, closed)
-        earned += sums.earned
-        position.indexed = msgspec.structs.replace(position.indexed, earned=earned)
-
-
-# What the indexer forgets in the profit that REST shows.
-_UNEARNED: Final = (*DELEVERAGED, "LIQUIDATED", "LIQUIDATION")
-
-
-def fill_price(
-    market: PerpetualMarket, quantums: int, subticks: int, quote: int, type_: str
-) -> Decimal:
-    """Return the price of a fill in USDC; that of a deleveraging follows from what it paid."""
-    if type_ not in DELEVERAGED:
-        return market.price(subticks)
-    price = _DECIMALS.divide(Decimal(abs(quote)).scaleb(-6), market.size(abs(quantums)))
-    return _DECIMALS.quantize(price, _SIXTEEN_PLACES)
-
-
-_SIXTEEN_PLACES: Final = Decimal("1e-16")
-
-
-def _unspared(margin: MarginFigures, quote_quantums: int) -> Refused | None:
-    """Return why an account of this margin may not give so much away, or nothing."""
-    if not 0 < quote_quantums < _UINT64:
-        got = f"{quote_quantums} quote quantums"
-        return Refused("OVERFLOW", "1 to 2**64 - 1 quote quantums", got)
-    if not margin.known:
-        return Refused("UNKNOWN", "a price for every position", ", ".join(margin.unknown))
-    if margin.free_collateral < quote_quantums:
-        expected = f"at most {max(0, margin.free_collateral)} quote quantums"
-        return Refused("UNDERCOLLATERALIZED", expected, str(quote_quantums))
-    return None
+# What an account did and what it is worth, all at once.
 
 
 class AccountFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):

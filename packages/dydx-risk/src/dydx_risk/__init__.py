@@ -4926,13 +4926,9 @@ def _standing(case: _Case, delta: int, subticks: int) -> Candidate | _Objection:
 
 # The chain takes 20 orders that stand in 100 blocks, and 2 in a block: half are the brackets'.
 _PACE_BLOCKS: Final = 100
-
 _MOST_IN_PACE: Final = 20
-
 _MOST_IN_BLOCK: Final = 2
-
 _ONE_BLOCK_NS: Final = 1_500_000_000
-
 _MOST_STANDING: Final = _MOST_IN_PACE // 2
 
 
@@ -5440,7 +5436,6 @@ def protect(margin: MarginFigures, course: Course, policy: Policy) -> Step | Non
 
 
 _BELOW_LIMIT: Final = 0.95
-
 _LIMITS: Final[Mapping[Cause, str]] = {"DAILY_LOSS": "the day's loss", "DRAWDOWN": "the drawdown"}
 
 
@@ -5757,8 +5752,8 @@ class Defence:
 
     def judge_by(self, was: Policy, policy: Policy) -> None:
         """Go on by another policy."""
-        self.move.judge_by(was, policy)
         self._planner = Planner(policy.flight)
+        self.move.judge_by(was, policy)
 
     def _follow(self, margin: MarginFigures, policy: Policy) -> None:
         """Begin a move where the distance that is defended is lost."""
@@ -6317,9 +6312,7 @@ class Outbox:
 # what it lets pass. It judges nothing itself.
 
 _NOBODY = Subaccount("")
-
 _NEVER: Final = 2**63
-
 _NOTHING: Final[list[Judgement]] = []  # of a view that changed nothing, not even what is known
 
 
@@ -6478,8 +6471,9 @@ class Risk:
         """
         if policy == (was := self.policy):
             return
-        self.policy, self.watcher.keep_above = policy, policy.keep_above
+        # First, as it may raise: one that the guard cannot fly by changes nothing.
         self._defence.judge_by(was, policy)
+        self.policy, self.watcher.keep_above = policy, policy.keep_above
         self._course.judge_by(was, policy)
         self.valued.moved.update(self.valued.held, self.account.unreadable)
         self._settle()

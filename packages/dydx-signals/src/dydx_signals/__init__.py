@@ -7,9 +7,10 @@
 A `Score` is a value: from 0 to 100, with the named figures it was computed from and the frames it
 rests on, so that a person can compute it again. An engine folds every tick of its markets and makes
 a score only when somebody reads it; what cannot be computed yet, or any more, is absent: never a
-made-up 50. One engine per signal type holds all markets. `STANDARD` are the first six sections,
-`ALL` every engine:
+made-up 50. One engine per signal type holds all markets. `STANDARD` are six of the engines,
+`ALL` every one:
 
+    Errors, Values                  `SignalError`; `Score`, `Scored`, and `Engine`, the protocol
     Day                             what is usual for a market, from run to run
     Momentum, Trend                 where the price goes, over a minute and over a quarter hour
     Volume, Volatility, Liquidity   levels: 50 is usual for this market
@@ -40,7 +41,7 @@ from __future__ import annotations
 import math
 import re
 from array import array
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from math import exp, log, log1p, log2, sqrt
@@ -165,10 +166,12 @@ class Board(Protocol):
 
     seq: int
     views: dict[str, MarketView]
-    names: tuple[str, ...]
 
     def read(self, ticker: str, signal: str) -> Score | None:
         """Return one score of one market; None if it is absent."""
+
+    def scores(self, ticker: str) -> tuple[Score, ...]:
+        """Return each score of a market that exists, in the order of the engines."""
 
     def values(self, ticker: str) -> dict[str, float]:
         """Return by signal the value of each score of a market that exists."""
@@ -194,9 +197,7 @@ class Scored(msgspec.Struct, frozen=True, gc=False):
     @property
     def scores(self) -> tuple[Score, ...]:
         """Make the scores that exist, in the order of the engines."""
-        board, ticker = self.now, self.ticker
-        made = [board.read(ticker, name) for name in board.names]
-        return tuple([score for score in made if score is not None])
+        return self.now.scores(self.ticker)
 
     @property
     def values(self) -> Mapping[str, float]:
@@ -260,6 +261,18 @@ _SECOND: Final = 1_000_000_000
 _HUGE: Final = 1e18
 # The `seq` of a state whose score cannot be computed any more.
 _ABSENT: Final = -1
+
+
+class _Followed(Protocol):
+    """What an engine knows of one market, as of the frame `seq`."""
+
+    seq: int
+
+
+def _let_go(of: _Followed | None) -> None:
+    """Let a market have no score until the next view of which one can be computed."""
+    if of is not None:
+        of.seq = _ABSENT
 
 
 def _tau(half_life: float) -> float:
@@ -484,8 +497,7 @@ class Momentum:
         mid, at = view.book.mid_price, view.at
         trend = self._markets.get(view.ticker)
         if mid is None or mid >= _HUGE:
-            if trend is not None:
-                trend.seq = _ABSENT
+            _let_go(trend)
             return
         if trend is None:
             trend = self._markets[view.ticker] = _Trend(view, mid, _Variance(self._variance))
@@ -853,8 +865,7 @@ class Imbalance:
         average = self._markets.get(view.ticker)
         both = 0.0 if bid is None or ask is None else bid.size + ask.size
         if bid is None or ask is None or not 0.0 < both < _HUGE or book.modelled:
-            if average is not None:
-                average.seq = _ABSENT
+            _let_go(average)
             return
         raw = (bid.size - ask.size) / both
         at = view.at
@@ -940,8 +951,7 @@ class Liquidity:
         book, at = view.book, view.at
         mid, bid, ask = book.mid_price, book.best_bid, book.best_ask
         if mid is None or bid is None or ask is None:
-            if depth is not None:
-                depth.seq = _ABSENT
+            _let_go(depth)
             return
         if depth is not None and at < depth.due:
             depth.seq = view.seq
@@ -949,8 +959,7 @@ class Liquidity:
         spread_bps = 1e4 * (ask.price - bid.price) / mid
         resting_usd = (book.bid_total + book.ask_total) * mid
         if not 0.0 < resting_usd < _HUGE:
-            if depth is not None:
-                depth.seq = _ABSENT
+            _let_go(depth)
             return
         # The log of one more than the figure: a book of a few cents must not reach far below 0.
         level = log1p(resting_usd / max(spread_bps, 0.01))
@@ -1144,8 +1153,7 @@ class Microprice:
         bid, ask, at = book.best_bid, book.best_ask, view.at
         mid = None if book.modelled else book.mid_price
         if bid is None or ask is None or mid is None or not mid * (bid.size + ask.size) < _HUGE:
-            if edge is not None:
-                edge.seq = _ABSENT
+            _let_go(edge)
             return
         micro = (bid.price * ask.size + ask.price * bid.size) / (bid.size + ask.size)
         edge_bps = 1e4 * log(micro / mid)
@@ -1206,14 +1214,11 @@ class TakerFlow:
     free: ClassVar[frozenset[str]] = _FREE
 
     def __init__(self) -> None:
-        self._markets: dict[str, _Taken] = {}
+        self._markets = defaultdict[str, _Taken](partial(_Taken, self.seconds * _SECOND))
 
     def update(self, view: MarketView) -> None:
         """Fold the trades of a view, or that time has gone by."""
-        taken = self._markets.get(view.ticker)
-        if taken is None:
-            taken = self._markets[view.ticker] = _Taken(self.seconds * _SECOND)
-        taken.take(view)
+        self._markets[view.ticker].take(view)
 
     def read(self, ticker: str) -> Score | None:
         """Return a market's taker flow."""
@@ -1403,8 +1408,7 @@ class Trend:
         mid, at = view.book.mid_price, view.at
         horizons = self._markets.get(view.ticker)
         if mid is None or mid >= _HUGE:
-            if horizons is not None:
-                horizons.seq = _ABSENT
+            _let_go(horizons)
             return
         if horizons is None:
             horizons = self._markets[view.ticker] = _Horizons(view, mid, len(self._taus))
@@ -1587,8 +1591,7 @@ class Basis:
             view.at,
         )
         if mid is None or mid >= _HUGE or oracle is None or view.price_missed:
-            if gap is not None:
-                gap.seq = _ABSENT
+            _let_go(gap)
             return
         basis_bps = 1e4 * log(mid / oracle.price)
         if gap is None:
@@ -1732,8 +1735,7 @@ class Interest:
         backing, mid, at = self._markets.get(view.ticker), view.book.mid_price, view.at
         interest = float(view.open_interest or 0)
         if mid is None or mid >= _HUGE or not interest > 0.0:
-            if backing is not None:
-                backing.seq = _ABSENT
+            _let_go(backing)
             return
         if backing is None:
             backing = self._markets[view.ticker] = _Backing(view, mid, interest, self._tau)
@@ -1804,14 +1806,11 @@ class Liquidations:
     free: ClassVar[frozenset[str]] = _FREE
 
     def __init__(self) -> None:
-        self._markets: dict[str, _Taken] = {}
+        self._markets = defaultdict[str, _Taken](partial(_Taken, 300 * _SECOND))
 
     def update(self, view: MarketView) -> None:
         """Fold the trades of a view, or that time has gone by."""
-        taken = self._markets.get(view.ticker)
-        if taken is None:
-            taken = self._markets[view.ticker] = _Taken(300 * _SECOND)
-        taken.take(view)
+        self._markets[view.ticker].take(view)
 
     def read(self, ticker: str) -> Score | None:
         """Return who is forced in a market."""
@@ -2091,8 +2090,8 @@ class Scorer:
 
     def scores(self, ticker: str) -> tuple[Score, ...]:
         """Return the scores of one market that exist, at any time between two frames."""
-        made = (self.read(ticker, name) for name in self.names)
-        return tuple(score for score in made if score is not None)
+        made = [self.read(ticker, name) for name in self.names]
+        return tuple([score for score in made if score is not None])
 
     def state(self, source: str) -> str:
         """Return as text what a run leaves for the next: the day of each level in each market.

@@ -23,7 +23,9 @@ became of each decision as an `Outcome`. In this order, and looking up only:
     Pairs             Pairs ("pairs"): one market against another, both legs or none
     Belief            what counts as a decision: types, bounds, an intent that can be meant
     Shares            share_out: whole numbers in parts that add up; Stake: what one has come to
-    Allocator         Allocator: several strategies on one account, scaled, bounded and netted
+    Allocation        allocate: what several want, scaled, bounded and netted
+    Children          one of several, as if its share were the account; StrategyResult
+    Allocator         Allocator: several strategies on one account
     Loading           STRATEGIES, SETTINGS, load_strategy: by name, from a file or from a module
     Deciding          Decider: checks, paces and numbers what any strategy decides
     Streams           decisions: the operator around it; throttle, debounce, distinct_targets
@@ -112,10 +114,14 @@ __all__ = [
     "Pairs", "PairsSettings",
     # Shares
     "Stake", "StakesLeft", "share_out",
+    # Allocation
+    "Allocation", "AllocatorSettings",
+    # Children
+    "StrategyResult",
     # Allocator
-    "Allocation", "Allocator", "AllocatorSettings", "StrategyResult",
+    "Allocator",
     # Loading
-    "SETTINGS", "STRATEGIES", "load_allocator", "load_strategy",
+    "SETTINGS", "STRATEGIES", "load_allocator", "load_strategy", "run_file",
     # Deciding
     "Decider",
     # Streams
@@ -2465,9 +2471,9 @@ class _Lot(msgspec.Struct):
         return quantums * self.unit * self.price
 
 
-# === Allocator ===
-# Several strategies on one account: each decides as if its share were the account, and what they
-# want is scaled, bounded and netted to one target a market. It has no opinion of a market.
+# === Allocation ===
+# What several strategies want, scaled, bounded and netted to one target a market: pure arithmetic
+# of shares of the equity.
 
 
 class Allocation(BaseModel):
@@ -2737,6 +2743,11 @@ def _netted(made: Mapping[str, Mapping[str, float]], tickers: Iterable[str]) -> 
     return [math.fsum(targets.get(t, 0.0) for targets in made.values()) for t in tickers]
 
 
+# === Children ===
+# One strategy of several: it decides as if its share were the account; what it holds and earned is
+# counted beside it.
+
+
 class StrategyResult(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What one of several strategies has come to: `pnl_usdc` is after fees and funding, as of now.
 
@@ -2947,6 +2958,11 @@ def _close(stakes: Sequence[Stake], rest: int, lot: _Lot) -> int:
     for stake, share in zip(stakes, share_out(closed, parts), strict=True):
         stake.add(share, -round(lot.usdc(share) * 1e6), 0)
     return rest - closed
+
+
+# === Allocator ===
+# Several strategies on one account: each decides as if its share were the account, and what they
+# want is scaled, bounded and netted to one target a market. It has no opinion of a market.
 
 
 class Allocator:
@@ -3334,7 +3350,7 @@ def load_strategy(
         return STRATEGIES[name]
     if name.endswith(_LISTS):
         return load_allocator(_read_list(Path(name)), signals)
-    module = _from_file(Path(name)) if _is_file_name(name) else _from_module(name)
+    module = run_file(Path(name), "strategy") if _is_file_name(name) else _from_module(name)
     make = getattr(module, "strategy", None)
     if not callable(make):
         raise StrategyError(f"expected {name} to define strategy(), got {_kind(make)}")
@@ -3387,13 +3403,17 @@ def _is_file_name(name: str) -> bool:
     return name.endswith(".py") or "/" in name or "\\" in name
 
 
-def _from_file(path: Path) -> ModuleType:
+def run_file(path: Path, defines: str) -> ModuleType:
+    """Run a user's Python file, which is to define such a function, and return it as a module.
+
+    It has all rights of this process. `StrategyError` for a file that is none, or that raises.
+    """
     if not path.is_file():
-        raise StrategyError(f"expected a Python file with a strategy, got no file {path}")
-    name = f"strategy_file_{path.stem}"
+        raise StrategyError(f"expected a Python file with {defines}(), got no file {path}")
+    name = f"{defines}_file_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise StrategyError(f"expected a strategy in a file ending in .py, got {path}")
+        raise StrategyError(f"expected {defines}() in a file ending in .py, got {path}")
     module = importlib.util.module_from_spec(spec)
     # Classes look their annotations up under the name of their module.
     sys.modules[name] = module

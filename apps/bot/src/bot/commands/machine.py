@@ -33,9 +33,11 @@ COMMANDS: Final[dict[str, Command]] = {
             ),
             *STORED,
         ),
-        "The database, the halts, days and claims of the state directory, and the configuration. A "
-        "bot may run meanwhile: the database is copied as it stands at one moment. The passphrase "
-        "is typed at a terminal, or is in DYDX_PASSPHRASE; without it the file cannot be read.",
+        "The database, all of the state directory (halts, days, claims, rows and notices that "
+        "wait, logs, tokens of --api) and the configuration; no key file and no recording: copy "
+        "those yourself. A bot may run meanwhile: the database is copied as it stands at one "
+        "moment. The passphrase is typed at a terminal, or is in DYDX_PASSPHRASE; without it the "
+        "file cannot be read.",
         (
             ("bot backup night.bak", "the user's own database and state"),
             ("bot backup night.bak --database postgresql://me@host/bot", "of a server"),
@@ -51,8 +53,9 @@ COMMANDS: Final[dict[str, Command]] = {
             *STORED,
         ),
         "The file is checked whole before anything is written. No bot may run. What stood there "
-        "before stays beside it, as NAME.before-TIME. Into a database of PostgreSQL, which is to "
-        "be empty, the rows are copied.",
+        "before stays beside it, as NAME.before-TIME; a halt that stands here, the claims and the "
+        "tokens of --api stay as they are. Into a database of PostgreSQL, which is to be empty, "
+        "the rows are copied.",
         (
             ("bot restore night.bak", "all of it"),
             ("bot restore night.bak --check", "is it whole, and what is in it?"),

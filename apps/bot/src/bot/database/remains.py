@@ -67,7 +67,6 @@ def left_of(url: str, chain_id: str, subaccount: Subaccount, *, paper: bool) -> 
         with explained(url), spilled(url) as earlier:
             for left in earlier:
                 absorb(writing(engine), left)
-                left.remove()
         with explained(url), engine.connect() as connection:
             return _read(connection, chain_id, str(subaccount), paper=paper)
     finally:

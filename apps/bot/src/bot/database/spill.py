@@ -44,7 +44,7 @@ class Spill:
     def __init__(self, database: str, run: Mapping[str, Any], suffix: str = _SUFFIX) -> None:
         # By dots: eighty letters without one would be taken for a secret, and the path is printed.
         name = re.sub(r"[\W_]+", ".", f"{run.get('began')} {run.get('process')}").strip(".")
-        self.path = directory() / f"{_prefix(database)}{name}{suffix}"
+        self.path = directory() / f"{named_after(database)}{name}{suffix}"
         self.rows = 0
         self._run, self._file = dict(run), -1
 
@@ -108,7 +108,8 @@ def directory() -> Path:
     return state_directory() / "unwritten"
 
 
-def _prefix(database: str) -> str:
+def named_after(database: str) -> str:
+    """Return with what the names of files begin that wait for a database."""
     # The same with another password, and however a file is named.
     named = _PASSWORD.sub(r"\1@", database).removeprefix("sqlite:///")
     return hashlib.sha256(named.encode()).hexdigest()[:12] + "-"
@@ -173,7 +174,7 @@ def spilled(database: str) -> Iterator[list[SpilledRows]]:
     """Hold what earlier runs could not write to a database, oldest first."""
     with contextlib.ExitStack() as stack:
         found: list[SpilledRows] = []
-        for path in sorted(directory().glob(f"{_prefix(database)}*{_SUFFIX}")):
+        for path in sorted(directory().glob(f"{named_after(database)}*{_SUFFIX}")):
             with contextlib.suppress(OSError, msgspec.MsgspecError):
                 file = os.open(path, os.O_RDWR | NO_LINK)
                 stack.callback(os.close, file)

@@ -219,6 +219,10 @@ _INDICES: Final = (
     (funding_payments, ("at",)),
     (errors, ("minute",)),
     (runs, ("chain_id", "account", "began")),
+    # Each has the count itself: none of them is looked up in two places.
+    (order_counts, ("ticker", "status", "since", "run_id", "n")),
+    (order_counts, ("status", "since", "ticker", "run_id", "n")),
+    (order_counts, ("run_id", "since", "ticker", "status", "n")),
 )
 for _table, _columns in _INDICES:
     Index(f"ix_{_table.name}_{'_'.join(_columns)}", *(_table.c[name] for name in _columns))
@@ -389,17 +393,20 @@ def words_of(error: BaseException, url: str | URL) -> str:
 
 @contextlib.contextmanager
 def explained(url: str | URL) -> Iterator[None]:
-    """Turn what a database raises into a `DatabaseError` in plain words."""
+    """Turn what a database raises into a `DatabaseError` in plain words.
+
+    An `OSError` is of somebody else: of a file of rows, or of a reader that has gone.
+    """
     try:
         yield
-    except (sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError) as error:
+    except (sqlalchemy.exc.SQLAlchemyError, sqlite3.Error) as error:
         raise DatabaseError(words_of(error, url)) from None
 
 
 # === Upgrade ===
 # From nothing, or from any earlier version, to this one.
 
-REVISIONS: Final = ("0001", "0002", "0003", "0004")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005")
 _LOCK: Final = 0x64594458  # of PostgreSQL: who upgrades, one at a time
 
 version = Table("alembic_version", MetaData(), Column("version_num", Text, primary_key=True))

@@ -5,7 +5,8 @@
 
 SQLite's own online copy is taken, as it stood at one moment, while a bot may write; the rows of
 PostgreSQL are read at one moment into a database of SQLite, so that a backup of either kind can be
-restored into either. What a restore replaces stays beside it.
+restored into either. What a restore replaces stays beside it. No halt ends by a restore, no token
+that was replaced comes back, and no client id that was used since is forgotten.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import sqlite3
 import tarfile
@@ -34,6 +36,7 @@ from bot.config.passphrase import passphrase
 from bot.config.place import CONFIG, NONE
 from bot.config.place import found as found_configuration
 from bot.config.sealed import BackupError, opened, sealing
+from bot.database.spill import named_after
 from bot.database.tables import (
     TABLES,
     decisions,
@@ -53,13 +56,20 @@ from bot.history.reading import NothingYetError, chosen_url, reading
 from bot.history.when import moment
 from bot.run.acts import state_directory
 from bot.run.handles import running
-from bot.system import lock
+from bot.system import IS_UNIX, lock
 from bot.times import iso, utc
 
 _DATABASE: Final = "database/bot.db"
 _STATE: Final = "state/"
 _CONFIGURATIONS: Final = {"configuration/user.yaml": "user", "configuration/here.yaml": "here"}
 _SUMS: Final = "sums.json"
+# What is in the state directory, by how its names begin.
+_KINDS: Final = {
+    "api": "tokens", "claimed": "claims", "days": "days", "halted": "halts", "logs": "logs",
+    "notices": "notices", "unwritten": "rows that wait for a database",
+}  # fmt: skip
+# What is newer here than in any backup, and would let more happen if it were older.
+_STAYS: Final = ("halted-*.json", "claimed-*.json", "api-*.token")
 _CHUNK: Final = 1 << 20
 _ROWS: Final = 1_000
 _COUNTED: Final = (order_blocks, order_counts)  # the database does that by itself
@@ -80,16 +90,16 @@ def backup(arguments: argparse.Namespace) -> int:
     if before is not None:
         _require_quiet()
     word = _new_passphrase()
-    with (
-        sealing(path, word) as tar,
-        tempfile.TemporaryDirectory(prefix=".backup-", dir=_place_of(url)) as place,
-    ):
-        taken = _Taken(tar)
-        copy = Path(place) / "bot.db"
+    with sealing(path, word) as tar, _scratch(_place_of(url)) as place:
+        taken = _Taken(tar, url)
+        copy = place / "bot.db"
+        # What a run could not write goes first: it may be in the database a moment later, and
+        # what is in both is written once.
+        for file in sorted(_state_files()):
+            with contextlib.suppress(FileNotFoundError):  # a bot that runs removes its own
+                taken.file(_STATE + str(file.relative_to(state_directory())), file)
         if _copied(url, copy, typed=bool(arguments.database)):
             taken.file(_DATABASE, copy)
-        for file in sorted(_state_files()):
-            taken.file(_STATE + str(file.relative_to(state_directory())), file)
         if (configuration := _configuration(arguments)) is not None:
             taken.file(_name_of(configuration), configuration)
         taken.end()
@@ -138,17 +148,46 @@ def _new_passphrase() -> SecretStr:
     return word
 
 
-def _place_of(url: str) -> Path | None:
+def _place_of(url: str) -> Path:
     """Return where a copy may be for a moment: beside the database, where it is ours alone."""
     path = file_of(url)
-    return path.parent if path is not None and path.exists() else None
+    return path.parent if path is not None and path.exists() else Path(tempfile.gettempdir())
+
+
+_SCRATCH: Final = ".dydx-bot-copy-"
+
+
+@contextlib.contextmanager
+def _scratch(directory: Path) -> Iterator[Path]:
+    """Yield a directory in another one, for a moment; what a killed process left there goes."""
+    for left in directory.glob(f"{_SCRATCH}*"):
+        with contextlib.suppress(OSError), _held(left):  # what is held is in use
+            shutil.rmtree(left)
+    with (
+        tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=directory) as place,
+        _held(Path(place)),
+    ):
+        yield Path(place)
+
+
+@contextlib.contextmanager
+def _held(directory: Path) -> Iterator[None]:
+    if not IS_UNIX:  # nor are files that are open removed there
+        yield
+        return
+    file = os.open(directory, os.O_RDONLY)
+    try:
+        lock(file)
+        yield
+    finally:
+        os.close(file)
 
 
 class _Taken:
     """Members as they are put in, with what each is summed up to."""
 
-    def __init__(self, tar: tarfile.TarFile) -> None:
-        self._tar = tar
+    def __init__(self, tar: tarfile.TarFile, url: str) -> None:
+        self._tar, self._unwritten = tar, named_after(url)
         self.sums: dict[str, dict[str, Any]] = {}
 
     def file(self, name: str, path: Path) -> None:
@@ -164,8 +203,11 @@ class _Taken:
 
     def end(self) -> None:
         text = json.dumps(
-            {"bot": __version__, "made": iso(time.time_ns()), "members": self.sums}
-        ).encode()
+            {
+                "bot": __version__, "made": iso(time.time_ns()), "unwritten": self._unwritten,
+                "members": self.sums,
+            }
+        ).encode()  # fmt: skip
         member = tarfile.TarInfo(_SUMS)
         member.size = len(text)
         self._tar.addfile(member, io.BytesIO(text))
@@ -253,8 +295,9 @@ def _taken_words(sums: dict[str, dict[str, Any]]) -> Iterator[str]:
         yield f"database       {_size(sums[_DATABASE]['size'])}"
     else:
         yield "database       none yet"
-    count = len([name for name in sums if name.startswith(_STATE)])
-    files = f"{count} file{'s' * (count > 1)}: halts, days, claims" if count else "none"
+    state = [name.removeprefix(_STATE) for name in sums if name.startswith(_STATE)]
+    kinds = sorted({_KINDS.get(re.split(r"[-/]", name)[0], "others") for name in state})
+    files = f"{len(state)} file{'s' * (len(state) > 1)}: {', '.join(kinds)}" if state else "none"
     yield f"state          {files}"
     found = [name for name in sums if name in _CONFIGURATIONS]
     yield f"configuration  {'bot.yaml' if found else 'none'}"
@@ -295,7 +338,11 @@ def restore(arguments: argparse.Namespace) -> int:
     if arguments.check:
         return 0
     with contextlib.ExitStack() as stack:
-        places = _unpacked(stack, arguments, word, url, sums["members"])
+        try:
+            places = _unpacked(stack, arguments, word, url, sums)
+        except OSError as error:
+            what = f"expected room and a right to unpack {path}, got {error}"
+            raise BackupError(f"{what}: all is as it was") from None
         _require_quiet()
         for line in _swapped(places, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())):
             print(line)
@@ -352,7 +399,8 @@ def _unpacked(
 ) -> list[Place]:
     """Unpack beside where all of it belongs; what is not put in its place is gone in the end."""
     state = Place(_fresh(stack, state_directory()), state_directory())
-    places = [state] if any(name.startswith(_STATE) for name in sums) else []
+    places = [state] if any(name.startswith(_STATE) for name in sums["members"]) else []
+    was, now = f"unwritten/{sums.get('unwritten')}", f"unwritten/{named_after(url)}"
     file = file_of(url)
     with opened(Path(arguments.file), word) as members:
         for name, content in members:
@@ -365,12 +413,16 @@ def _unpacked(
                 _put_database(fresh, url)
                 places += [Place(fresh, target)] if file is not None else []
             elif name.startswith(_STATE):
-                _write(content, state.fresh / name.removeprefix(_STATE))
+                # What waits for the database that was backed up waits for this one.
+                _write(content, state.fresh / name.removeprefix(_STATE).replace(was, now, 1))
             elif name in _CONFIGURATIONS:
                 target = _configuration_target(name, arguments.config)
                 fresh = _fresh(stack, target)
                 _write(content, fresh)
                 places.append(Place(fresh, target))
+    if state in places:
+        for path in (path for each in _STAYS for path in state_directory().glob(each)):
+            shutil.copy2(path, state.fresh / path.name)
     return places
 
 
@@ -389,10 +441,7 @@ def _configuration_target(name: str, typed: str | None) -> Path:
 def _fresh(stack: contextlib.ExitStack, target: Path) -> Path:
     """Return a path beside a target, on the same disk; what is left there is removed."""
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    place = Path(stack.enter_context(
-        tempfile.TemporaryDirectory(prefix=".restore-", dir=target.parent)
-    ))  # fmt: skip
-    return place / target.name
+    return stack.enter_context(_scratch(target.parent)) / target.name
 
 
 def _write(content: IO[bytes], path: Path) -> None:

@@ -92,10 +92,12 @@ def _resolved(connection: Connection, wanted: Wanted) -> Wanted:
     """Name the runs of the accounts that are wanted, if they are not too many for one statement."""
     if not (wanted.chain_ids or wanted.accounts):
         return wanted
-    query = _runs_of(wanted)
+    of_them, any_other = _runs_of(wanted), sqlalchemy.exists().where(~_of_accounts(wanted))
+    if not connection.scalar(select(any_other)):
+        return replace(wanted, chain_ids=(), accounts=())  # nobody else's orders are there
     if wanted.runs:
-        query = query.where(runs.c.id.in_(wanted.runs))
-    found = [int(row[0]) for row in connection.execute(query.limit(_MANY_RUNS))]
+        of_them = of_them.where(runs.c.id.in_(wanted.runs))
+    found = [int(row[0]) for row in connection.execute(of_them.limit(_MANY_RUNS))]
     if len(found) == _MANY_RUNS:
         return wanted
     # No run has this number: of none of them is anything wanted.
@@ -207,9 +209,13 @@ def _narrowed(
 
 
 def _runs_of(wanted: Wanted) -> Select[Any]:
+    return select(runs.c.id).where(_of_accounts(wanted))
+
+
+def _of_accounts(wanted: Wanted) -> ColumnElement[bool]:
     terms = [runs.c.chain_id.in_(wanted.chain_ids)] if wanted.chain_ids else []
     terms += [runs.c.account.in_(wanted.accounts)] if wanted.accounts else []
-    return select(runs.c.id).where(*terms)
+    return and_(*terms)
 
 
 # === Rows ===

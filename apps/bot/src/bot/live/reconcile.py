@@ -454,7 +454,6 @@ def last_run(net: Network, subaccount: Subaccount, url: str = "") -> LastRun | N
         with explained(url), spilled(url) as earlier:
             for waiting in earlier:
                 absorb(writing(engine), waiting)
-                waiting.remove()
             return left_in(engine, net.chain_id, str(subaccount))
     except (ValueError, ArithmeticError) as error:
         raise ConnError(f"expected sizes and a balance in {shown(url)}, got {error}") from None

@@ -10,8 +10,6 @@ which returns engines (`dydx_signals.Engine`): it is run here, with all rights o
 import contextlib
 import difflib
 import hashlib
-import importlib.util
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,8 +21,10 @@ from typing import Any, Final
 import msgspec
 from dydx_conn import ConnError, Frame, Inbox, Network
 from dydx_signals import ALL, STANDARD, Engine, Scorer, SignalError
+from dydx_strategy import StrategyError, run_file
 
 from bot.run.acts import private, state_directory
+from bot.system import replacing
 
 Make = Callable[[], Engine]
 
@@ -71,24 +71,16 @@ def _name(make: Make) -> str:
 
 def from_file(path: Path) -> tuple[Make, ...]:
     """Run a user's file and return what makes its engines; `SignalError` says what is wrong."""
-    if not path.is_file():
-        raise SignalError(f"expected a Python file with signals(), got no file {path}")
-    name = f"signals_file_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise SignalError(f"expected a file ending in .py, got {path}")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-        makes = tuple(module.signals())
-        missing = [_lacks(make()) for make in makes]
+        makes = tuple(run_file(path, "signals").signals())
+        missing = [_lacks(make()) for make in makes] or ["none"]
+    except StrategyError as error:
+        raise SignalError(str(error)) from error
     except (Exception, SystemExit) as error:
-        del sys.modules[name]
         raise SignalError(
             f"expected signals() of {path} to return engines, got {type(error).__name__}: {error}"
         ) from error
-    if not makes or any(missing):
-        got = next(filter(None, missing), "none")
+    if got := next(filter(None, missing), ""):
         raise SignalError(f"expected signals() of {path} to return engines, got {got}")
     return makes
 
@@ -184,7 +176,7 @@ class Days:
 def _clear(path: Path) -> None:
     # What a run was writing when it was killed.
     with contextlib.suppress(OSError):
-        for left in path.parent.glob(f"{path.stem}.[0-9]*"):
+        for left in path.parent.glob(f".{path.name}.[0-9]*"):
             if not Path("/proc", left.suffix[1:]).exists():
                 left.unlink()
 
@@ -219,14 +211,7 @@ def write_state(scorer: Scorer, source: str, path: Path) -> None:
 
 
 def _write(parts: Iterable[bytes], path: Path) -> None:
-    # Whole or not at all: who is killed meanwhile leaves what was there before.
     if path.parent == state_directory():
         private(path.parent)
-    beside = path.with_suffix(f".{os.getpid()}")
-    try:
-        with beside.open("wb") as file:
-            file.writelines(parts)
-        beside.replace(path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            beside.unlink()
+    with replacing(path, 0o666) as file:
+        file.writelines(parts)
