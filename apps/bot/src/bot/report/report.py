@@ -134,7 +134,9 @@ def settings_lines(config: Mapping[str, Any] | None) -> list[str]:
 
 def _changed_lines(config: Mapping[str, Any] | None) -> Iterator[str]:
     """Yield each setting that is not as the profile has it: its value, and where it is from."""
-    for path in deciding(config["changed"]) if config else ():
+    if config is None:
+        return
+    for path in deciding(config["changed"]):
         value = reduce(getitem, path.split("."), config["settings"])
         yield f"             {path} {quoted(value)} ({config['origins'][path]})"
 
