@@ -4,11 +4,12 @@
 
 Of a layer's one file: a section uses only what stands above it or in itself, is named in the
 docstring, and is of at most 350 lines; `__all__` lists what the file defines, under its section's
-title; nothing is imported by star. The built-in `sum`, which rounds floats otherwise
-from Python 3.12 on, adds integers and says so on its line, `# integers`, or is begun with what is
-exact, such as `Decimal(0)`: floats are added by `math.fsum`. Of the workspace: no class is of more
-than 300 lines, no function of more than 60; only dydx_conn defines, and only bot names, what holds
-a key or sends an order; no files of bot or of the stand-in venue import one another in a circle.
+title, and what more than tests reach; nothing is imported by star. The built-in `sum`, which
+rounds floats otherwise from Python 3.12 on, adds integers and says so on its line, `# integers`, or
+is begun with what is exact, such as `Decimal(0)`: floats are added by `math.fsum`. Of the
+workspace: no class is of more than 300 lines, no function of more than 60; only dydx_conn defines,
+and only bot names, what holds a key or sends an order; no files of bot or of the stand-in venue
+import one another in a circle.
 
 Exit code 1 if anything was found, else 0.
 """
@@ -19,7 +20,8 @@ import re
 import sys
 from bisect import bisect
 from collections.abc import Iterator, Mapping
-from itertools import chain, pairwise
+from functools import cache, lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,14 +49,9 @@ def main() -> int:
 
 def violations(root: Path) -> Iterator[str]:
     """Yield what is wrong in a workspace, a sentence each."""
-    layers = {path.parent.name: path for path in sorted(root.glob("packages/*/src/*/__init__.py"))}
-    for name, path in layers.items():
-        text = path.read_text()
-        for problem in chain.from_iterable(check(text) for check in OF_A_LAYER):
+    for path in sorted(root.glob("packages/*/src/*/__init__.py")):
+        for problem in of_layer(root, path):
             yield f"{path.relative_to(root)}:{problem}"
-        if name != "dydx_conn":
-            for problem in names_edges(text):
-                yield f"{path.relative_to(root)}:{problem}"
     for path in sorted(path for glob in SOURCES for path in root.glob(glob)):
         if TABLES not in path.as_posix():
             for problem in too_long(path.read_text()):
@@ -66,17 +63,39 @@ def violations(root: Path) -> Iterator[str]:
             yield f"{directory}: expected no circle of imports, got {' -> '.join(found)}"
 
 
+def of_layer(root: Path, path: Path) -> Iterator[str]:
+    """Yield what is wrong in the one file of a layer."""
+    text = path.read_text()
+    for check in (looks_down, publishes, grouped, unmapped, long_sections, sums):
+        yield from check(text)
+    others = [other for glob in SOURCES for other in root.glob(glob) if other != path]
+    others += root.glob("packages/*/README.md")
+    yield from unreached(text, frozenset().union(*map(words, others)))
+    if path.parent.name != "dydx_conn":
+        yield from names_edges(text)
+
+
+@cache
+def words(path: Path) -> frozenset[str]:
+    """Return every word of a file."""
+    return frozenset(re.findall(r"\w+", path.read_text()))
+
+
+# Each file is looked at in many ways.
+parse = lru_cache(maxsize=8)(ast.parse)
+
+
 # === A layer's file ===
 
 
 def looks_down(text: str) -> Iterator[str]:
     """Yield each use, in one section, of what a section below it defines."""
     starts, titles = sections(text)
-    tree = ast.parse(text)
+    tree = parse(text)
     defined = {name: bisect(starts, node.lineno) for name, node in definitions(tree).items()}
-    for statement in tree.body:
+    for statement, used in reads(text):
         own = bisect(starts, statement.lineno)
-        for name, line in uses(statement):
+        for name, line in used:
             if defined.get(name, 0) > own:
                 here, below = titles[own], titles[defined[name]]
                 yield f"{line}: {here} uses {name}, which stands below it in {below}"
@@ -106,6 +125,12 @@ def definitions(tree: ast.Module) -> Definitions:
     return found
 
 
+@lru_cache(maxsize=1)
+def reads(text: str) -> list[tuple[ast.stmt, list[tuple[str, int]]]]:
+    """Return each statement of a module with the names that it reads, and where."""
+    return [(statement, [*uses(statement)]) for statement in parse(text).body]
+
+
 def uses(node: ast.AST, local: frozenset[str] = frozenset()) -> Iterator[tuple[str, int]]:
     """Yield the module's names that a statement reads, and where; not a function's own."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
@@ -124,7 +149,7 @@ def uses(node: ast.AST, local: frozenset[str] = frozenset()) -> Iterator[tuple[s
 
 def publishes(text: str) -> Iterator[str]:
     """Yield what a layer's `__all__` lists twice or does not define, and each star import."""
-    tree = ast.parse(text)
+    tree = parse(text)
     defined = definitions(tree)
     for node in tree.body:
         if isinstance(node, ast.ImportFrom) and any(name.name == "*" for name in node.names):
@@ -140,7 +165,7 @@ def publishes(text: str) -> Iterator[str]:
 def grouped(text: str) -> Iterator[str]:
     """Yield each name that `__all__` lists under another title than that of its section."""
     starts, titles = sections(text)
-    defined = definitions(ast.parse(text))
+    defined = definitions(parse(text))
     published, title = defined["__all__"], titles[0]
     for line in range(published.lineno, (published.end_lineno or 0) + 1):
         words = text.split("\n")[line - 1].strip()
@@ -154,7 +179,7 @@ def grouped(text: str) -> Iterator[str]:
 
 def unmapped(text: str) -> Iterator[str]:
     """Yield each section that the docstring does not name."""
-    drawn = " ".join((ast.get_docstring(ast.parse(text)) or "").split())
+    drawn = " ".join((ast.get_docstring(parse(text)) or "").split())
     for title in sections(text)[1][1:]:
         if not re.search(rf"(?<!\w){re.escape(title)}(?!\w)", drawn):
             yield f"1: expected the docstring to name the section {title}"
@@ -171,7 +196,7 @@ def long_sections(text: str) -> Iterator[str]:
 
 def too_long(text: str) -> Iterator[str]:
     """Yield each class and function that is longer than its bound."""
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parse(text)):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             most = MOST_OF_CLASS if isinstance(node, ast.ClassDef) else MOST_OF_FUNCTION
             lines = (node.end_lineno or 0) - node.lineno + 1
@@ -183,9 +208,21 @@ def _longer(line: int, what: str, most: int, lines: int) -> str:
     return f"{line}: expected {what} to be of at most {most} lines, got {lines}"
 
 
+def unreached(text: str, elsewhere: frozenset[str]) -> Iterator[str]:
+    """Yield each published name that nothing reads: neither the file itself nor `elsewhere`."""
+    tree = parse(text)
+    defined = definitions(tree)
+    # What a definition reads of itself reaches it for nobody.
+    own = ({name for name, _ in used} - {getattr(node, "name", "")} for node, used in reads(text))
+    read = elsewhere.union(*own)
+    for name in ast.literal_eval(defined["__all__"].value):  # type: ignore[attr-defined]
+        if name in defined and name not in read:
+            yield f"{defined[name].lineno}: expected a layer, bot or README to reach {name}"
+
+
 def sums(text: str) -> Iterator[str]:
     """Yield each use of the built-in `sum` that does not say that it adds no floats."""
-    lines, tree = text.split("\n"), ast.parse(text)
+    lines, tree = text.split("\n"), parse(text)
     # What is begun with a Decimal, a Fraction or a Counter is of that kind.
     begun = {
         id(node.func)
@@ -202,7 +239,7 @@ def sums(text: str) -> Iterator[str]:
 
 def names_edges(text: str) -> Iterator[str]:
     """Yield each place that names what can hold a key or send an order."""
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parse(text)):
         match node:
             case ast.Name(id=name) | ast.Attribute(attr=name) | ast.alias(name=name):
                 if name in EDGES:
@@ -221,7 +258,7 @@ def _dotted(path: Path, directory: Path) -> str:
 def imports(text: str, names: Mapping[str, str]) -> set[str]:
     """Return which files of a folder, by their dotted names, a file imports anywhere in it."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parse(text)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -242,8 +279,6 @@ def circle(edges: Mapping[str, set[str]]) -> tuple[str, ...]:
         return (*found[first:], *found[:first], found[first])
     return ()
 
-
-OF_A_LAYER = (looks_down, publishes, grouped, unmapped, long_sections, sums)
 
 if __name__ == "__main__":
     sys.exit(main())

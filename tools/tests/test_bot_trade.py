@@ -44,7 +44,7 @@ from dydx_conn import (
 from leaks import plant
 from pydantic import SecretStr
 from runbook import is_in, pages, typed
-from servers import venue_process
+from servers import places, venue_process
 from warm import Warm
 
 # `harsh` in the check of that name.
@@ -181,10 +181,8 @@ def own_places(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let no other bot of this machine be found, and nothing be left on it."""
     # Not below tmp_path: the path of a socket may be no longer than 107 characters.
     with tempfile.TemporaryDirectory(prefix="bot-") as folder:
-        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
-        monkeypatch.setenv("DYDX_CONFIG", "none")
-        for what in ("state", "data", "config"):
-            monkeypatch.setenv(f"XDG_{what.upper()}_HOME", f"{folder}/{what}")
+        for name, place in places(Path(folder)).items():
+            monkeypatch.setenv(name, place)
         yield
 
 

@@ -77,6 +77,27 @@ def test_each_published_name_stands_under_the_section_that_defines_it() -> None:
     ]
 
 
+def test_what_tests_alone_reach_is_not_published() -> None:
+    """A use in the file itself counts, as of a type that is returned; one in its own body does not."""
+    text = """
+__all__ = ["first", "Found", "second"]
+
+
+class Found: pass
+
+
+def first() -> Found:
+    return first()
+
+
+def second(): pass
+"""
+
+    [problem] = structure.unreached(text, frozenset(["second"]))
+
+    assert problem == "8: expected a layer, bot or README to reach first"
+
+
 def test_the_map_of_a_layer_names_each_section() -> None:
     """Over the end of a line, too; a word of which a title is a part is not it."""
     text = (

@@ -74,7 +74,6 @@ _LIMITS: Final = {
 }
 # These channels have no id of their own: everybody subscribes to the same thing.
 _GLOBAL: Final = frozenset(["v4_markets", "v4_block_height"])
-_KEY_CHANNELS: Final = {"v4_block_height": "v4_block_height", "v4_markets": "v4_markets"}
 
 
 class SocketHub:

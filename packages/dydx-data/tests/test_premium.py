@@ -75,9 +75,7 @@ def test_what_is_still_to_come_is_taken_to_be_as_the_newest_sample() -> None:
     assert seen.predicted_ppm == (29 * 100 + 31 * 700) // 60
     assert seen.share_known == 0.5
     assert seen.venue_ppm == pytest.approx(120)
-    assert seen.disagreement_ppm == pytest.approx(seen.predicted_ppm - 120)
     assert seen.rate_1h == seen.predicted_ppm / 8e6
-    assert seen.rate_1y == pytest.approx(seen.predicted_ppm / 8e6 * 8_760)
 
 
 def test_the_digits_tell_how_many_samples_an_indexer_has() -> None:

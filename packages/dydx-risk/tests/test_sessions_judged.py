@@ -20,9 +20,9 @@ from dydx_risk import (
     Holding,
     MarginFigures,
     Policy,
+    Proposal,
     Risk,
     account_view,
-    fixed_fraction,
     is_liquidatable,
     plan,
     position_margin,
@@ -553,7 +553,7 @@ def test_a_size_is_the_largest_that_bears_the_move(whose: Whose, adverse: float)
         return calm.free_collateral >= 0 and net >= required
 
     for fraction in (-60.0, 60.0):
-        proposal = fixed_fraction(equity, fraction)
+        proposal = Proposal(int(equity * fraction), "so many equities")
         sizing = size_position(
             proposal, market, account.collateral, others, adverse=adverse, keep_above=0
         )

@@ -1,6 +1,6 @@
 """Sizes that survive a shock, and leverage that a market's own swings allow."""
 
-from math import inf, nan
+from math import inf
 from typing import Any
 
 import msgspec
@@ -12,8 +12,6 @@ from dydx_risk import (
     MarginFigures,
     Proposal,
     RiskError,
-    fixed_fraction,
-    kelly,
     position_margin,
     size_position,
     suggest_leverage,
@@ -44,16 +42,9 @@ def wanted(usdc: int) -> Proposal:
 @pytest.mark.parametrize(
     ("proposal", "usdc"),
     [
-        (fixed_fraction(1_000 * USDC, 0.25), 250),
-        (fixed_fraction(1_000 * USDC, 0.015625, stop=0.0625), 250),
-        (fixed_fraction(1_000 * USDC, -0.25), -250),
         (volatility_target(1_000 * USDC, 0.0078125, 0.03125, cap=2), 250),
         (volatility_target(1_000 * USDC, 0.01, 1e-150, cap=2), 2_000),
         (volatility_target(1_000 * USDC, -0.01, 0.001, cap=2), -2_000),
-        (kelly(1_000 * USDC, 2**-12, 2**-5, cap=2), 125),
-        (kelly(1_000 * USDC, 2**-12, 2**-5, cap=2, share=1), 250),
-        (kelly(1_000 * USDC, -1.0, 0.01, cap=1.5), -1_500),
-        (kelly(1_000 * USDC, 0.0, 0.01, cap=1.5), 0),
     ],
 )
 def test_a_proposal_is_equity_times_what_its_rule_allows(proposal: Proposal, usdc: int) -> None:
@@ -65,15 +56,15 @@ def test_a_proposal_is_equity_times_what_its_rule_allows(proposal: Proposal, usd
 @pytest.mark.parametrize(
     ("proposal", "why"),
     [
-        (fixed_fraction(None, 0.1), "equity is unknown"),
-        (fixed_fraction(-5, 0.1), "expected a positive equity, got -5 quote quantums"),
+        (volatility_target(None, 0.1, 0.1, cap=1), "equity is unknown"),
+        (
+            volatility_target(-5, 0.1, 0.1, cap=1),
+            "expected a positive equity, got -5 quote quantums",
+        ),
         (volatility_target(5, 0.1, None, cap=1), "no usable volatility, none is known yet"),
         (volatility_target(5, 0.1, 0.0, cap=1), "no usable volatility, got 0.0"),
-        (kelly(5, None, 0.1, cap=1), "no usable edge, got None"),
-        (kelly(5, nan, 0.1, cap=1), "no usable edge, got nan"),
-        (kelly(5, 0.1, None, cap=1), "no usable volatility, none is known yet"),
-        (kelly(5, 0.1, 1e-200, cap=1), "no usable volatility, got 1e-200"),
-        (kelly(5, 0.1, inf, cap=1), "no usable volatility, got inf"),
+        (volatility_target(5, 0.1, 1e-200, cap=1), "no usable volatility, got 1e-200"),
+        (volatility_target(5, 0.1, inf, cap=1), "no usable volatility, got inf"),
     ],
 )
 def test_what_cannot_be_proposed_has_its_reason(proposal: Proposal, why: str) -> None:
@@ -84,12 +75,8 @@ def test_what_cannot_be_proposed_has_its_reason(proposal: Proposal, why: str) ->
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: fixed_fraction(5, nan),
-        lambda: fixed_fraction(5, 0.1, stop=0.0),
         lambda: volatility_target(5, inf, 0.1, cap=1),
         lambda: volatility_target(5, 0.1, 0.1, cap=inf),
-        lambda: kelly(5, 0.1, 0.1, cap=-1),
-        lambda: kelly(5, 0.1, 0.1, cap=1, share=0),
         lambda: size_position(wanted(1), ENTERED, 0, [], adverse=1.0, keep_above=0.1),
         lambda: size_position(wanted(1), ENTERED, 0, [], adverse=0.1, keep_above=-0.1),
         lambda: size_position(wanted(1), ENTERED, 0, [], adverse=0.1, keep_above=0, cost_ppm=-1),

@@ -2463,16 +2463,6 @@ class FundingOutlook(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         """Return the prediction as a fraction per hour."""
         return self.predicted_ppm / (8 * _PPM)
 
-    @property
-    def rate_1y(self) -> float:
-        """Return the prediction as a fraction per year of 365 days, not compounded."""
-        return self.rate_1h * 24 * 365
-
-    @property
-    def disagreement_ppm(self) -> float | None:
-        """Return by how much the prediction is above the venue's figure."""
-        return None if self.venue_ppm is None else self.predicted_ppm - self.venue_ppm
-
 
 def funding_outlook(view: MarketView) -> FundingOutlook | None:
     """Return what is known of the hour's funding; None without parameters, or without a sample.

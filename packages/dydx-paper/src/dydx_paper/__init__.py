@@ -1165,10 +1165,6 @@ class History:
         chosen = (fill for fill in fills if not order_id or fill.order_id == order_id)
         return page_of(chosen, **filters)
 
-    def closed_positions(self, **filters: Any) -> Page[PositionRecord]:
-        """Return positions that have ended, the last to end first."""
-        return page_of(self.ended, **filters)
-
     def payments(self, position_id: str = "", **filters: Any) -> Page[FundingRecord]:
         """Return funding payments, of one position if it is named."""
         payments = self._payments

@@ -94,7 +94,7 @@ __all__ = [
     # Stress
     "MOVES_PERCENT", "StressCell", "StressTable", "stress_table",
     # Sizing and leverage
-    "LeverageAdvice", "Proposal", "Sizing", "fixed_fraction", "kelly", "size_position",
+    "LeverageAdvice", "Proposal", "Sizing", "size_position",
     "suggest_leverage", "volatility_target",
     # Positions
     "Position", "Reservation",
@@ -1651,14 +1651,6 @@ class Sizing(msgspec.Struct, frozen=True, gc=False):
     after: MarginFigures | None = None
 
 
-def fixed_fraction(equity: int | None, fraction: float, stop: float = 1.0) -> Proposal:
-    """Propose to lose at most `fraction` of equity if the price moves by `stop` against it."""
-    _expect("fraction", fraction, least=-inf)
-    _expect("stop", stop, least=1e-4)
-    words = f"{share_text(fraction)} of equity at a stop of {share_text(stop)}"
-    return _proposal(equity, fraction / stop, words)
-
-
 def volatility_target(
     equity: int | None, target_1h: float, volatility_1h: float | None, cap: float
 ) -> Proposal:
@@ -1673,26 +1665,6 @@ def volatility_target(
     leverage = min(max(target_1h / volatility_1h, -cap), cap)
     calm = f"at a volatility of {share_text(volatility_1h)}"
     words = f"{share_text(target_1h)} an hour {calm}, at most {cap:g} times"
-    return _proposal(equity, leverage, words)
-
-
-def kelly(
-    equity: int | None, edge_1h: float | None, volatility_1h: float | None, cap: float,
-    share: float = 0.5,
-) -> Proposal:  # fmt: skip
-    """Propose a share of Kelly's fraction, edge over variance, at most `cap` times equity.
-
-    `edge_1h` is the expected return of an hour, costs deducted; a negative one proposes a short.
-    """
-    _expect("cap", cap, least=0)
-    _expect("share", share, above=0)
-    if edge_1h is None or not isfinite(edge_1h):
-        return Proposal(None, f"no usable edge, got {edge_1h}")
-    if not _usable(volatility_1h):
-        return Proposal(None, _no_volatility(volatility_1h))
-    whole = edge_1h / (volatility_1h * volatility_1h)
-    leverage = min(max(share * whole, -cap), cap)
-    words = f"{share:g} of Kelly's {whole:.2f} times equity, at most {cap:g} times"
     return _proposal(equity, leverage, words)
 
 

@@ -109,7 +109,7 @@ def _named(name: str | None) -> list[str]:
     if not found:
         known = [*SECTIONS, *PATHS]
         words = f"expected a setting or a section, got {shown(name)}{near(str(name), known)}"
-        raise ConfigError([Fault("bot config show", words)])
+        raise ConfigError([Fault("config show", words)])
     return found
 
 
@@ -280,8 +280,8 @@ def sealing(arguments: argparse.Namespace) -> int:
     """Encrypt a secret into the file; everything else in it stays as it is."""
     name: str = arguments.name or ""
     if name not in SECRETS:
-        words = f"expected a secret ({', '.join(SECRETS)}), got {shown(name)}"
-        raise ConfigError([Fault("bot config seal", words)])
+        words = f"expected a secret ({', '.join(SECRETS)}), got {shown(name) if name else 'none'}"
+        raise ConfigError([Fault("config seal", words)])
     loaded = loaded_of(arguments)
     path = loaded.path or Path(FILE)
     value, word = _value(name), _passphrase(loaded)
