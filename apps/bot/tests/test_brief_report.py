@@ -8,7 +8,7 @@ import pytest
 from bot.__main__ import main
 from bot.config.loaded import load
 from bot.report.brief import brief_lines, wrong_lines
-from bot.report.report import made_words, report_of
+from bot.report.report import made_words, report_lines, report_of
 from bot.run.composition import Bot, Options
 
 TITLES = ["equity", "profit", "drawdown", "positions", "costs", "run hash"]
@@ -51,6 +51,22 @@ def test_settings_have_a_line_where_anybody_chose_any(
 
     found = [line for line in lines if line.startswith("settings")]
     assert found == ([f"settings     {words}, hash {loaded.hash[:8]}"] if words else [])
+
+
+def test_the_long_report_has_each_setting_that_somebody_chose(tmp_path: Path) -> None:
+    """Its value, and where it is from; where a run trades is no choice of how."""
+    path = tmp_path / "bot.yaml"
+    path.write_text("network: local\npolicy:\n  max_leverage: 1.5\n")
+    typed = {"deposit": ("--deposit", 5)}
+
+    bot = Bot(Options(config=load(typed, path=path, environment={})))
+    lines = report_lines(report_of(bot, name="nothing"))
+
+    first = next(n for n, line in enumerate(lines) if line.startswith("settings"))
+    assert sorted(line.strip() for line in lines[first + 1 : first + 3]) == [
+        "deposit 5 (--deposit)", f"policy.max_leverage 1.5 ({path}:3)",
+    ]  # fmt: skip
+    assert lines[first + 3].startswith("guard")
 
 
 def test_the_figures_are_those_of_the_account(report: dict[str, Any]) -> None:

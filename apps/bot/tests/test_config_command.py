@@ -75,7 +75,8 @@ def test_a_file_is_checked_by_its_exit_code(here: Path, capsys: pytest.CaptureFi
     assert err.splitlines() == [
         "bot: bad.yaml:1:1: expected the name of a setting, got 'depositt': did you mean deposit?",
         "bot: refused.yaml:2: expected mainnet in production, got local (local, chain "
-        "localdydxprotocol): choose another network, or another environment",
+        "localdydxprotocol): choose another network, or another environment (network: "
+        "refused.yaml:2, environment: refused.yaml:1)",
     ]
 
 

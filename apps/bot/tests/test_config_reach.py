@@ -89,7 +89,7 @@ def test_every_choice_of_where_to_run_is_a_setting_but_what_confirms_it() -> Non
     """A confirmation is typed, or it is none."""
     names = {path.rpartition(".")[2] for path in PATHS}
 
-    assert {*EnvironmentSettings.model_fields} - names == {"yes_mainnet", "yes_orders"}
+    assert {*EnvironmentSettings.model_fields} - names == {"yes_mainnet", "yes_orders", "given"}
 
 
 # Beside what some settings are valid.

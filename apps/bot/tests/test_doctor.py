@@ -9,7 +9,7 @@ from typing import Any
 import dydx_conn
 import pytest
 from bot.__main__ import main
-from bot.config.environment import Check
+from bot.config.validation import Check
 from bot.database import spill
 from bot.database.tables import TABLES, engine_of, upgrade
 from bot.doctor.command import HINTS
@@ -295,8 +295,8 @@ def recorded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     def live(_: Network, __: list[str], **given: Any) -> Observable[Frame]:
         return replay("quickstart", pace=given["pace"])
 
-    monkeypatch.setattr("bot.config.environment.live", live)
-    monkeypatch.setattr("bot.config.environment.chain_tip", lambda _: tip)
+    monkeypatch.setattr("bot.config.validation.live", live)
+    monkeypatch.setattr("bot.config.validation.chain_tip", lambda _: tip)
 
 
 HEIGHT = "v4_block_height"
@@ -337,7 +337,7 @@ def test_a_node_of_another_chain_fails(
 ) -> None:
     """Exit code 1, and what a health endpoint calls a bad request."""
     other = ChainTip("dydx-mainnet-1", 9, 0, 0)
-    monkeypatch.setattr("bot.config.environment.chain_tip", lambda _: other)
+    monkeypatch.setattr("bot.config.validation.chain_tip", lambda _: other)
 
     assert main(["doctor", "--network", "local"]) == 1
     assert "expected localdydxprotocol, got dydx-mainnet-1 from the node" in capsys.readouterr().out
@@ -353,7 +353,7 @@ def test_a_network_that_is_not_there_fails(
     def silent(_: Network) -> ChainTip:
         raise NetworkError("nobody there")
 
-    monkeypatch.setattr("bot.config.environment.chain_tip", silent)
+    monkeypatch.setattr("bot.config.validation.chain_tip", silent)
     nowhere = ["--rest", "http://127.0.0.1:9", "--ws", "ws://127.0.0.1:9/v4/ws"]
 
     assert main(["doctor", "--network", "local", *nowhere]) == 1

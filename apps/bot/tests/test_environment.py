@@ -16,19 +16,15 @@ from bot.__main__ import main
 from bot.config.environment import (
     EnvironmentSettings,
     RefusalError,
-    Validation,
-    check_chain,
     confirmations,
     enter,
-    judge,
-    listen,
     look_at,
     network_type,
     objection,
     read_network,
     too_few_files,
-    validate,
 )
+from bot.config.validation import Validation, check_chain, judge, listen, validate
 from dydx_conn import (
     NETWORKS,
     ChainTip,
@@ -358,7 +354,7 @@ def sends(monkeypatch: pytest.MonkeyPatch, frames: list[Frame]) -> None:
         late = frame("tick"), Frame(2, NOW_NS, 2**63, "clock", "tick")
         return reactivex.from_iterable(takewhile(pace, [*frames, *late]))
 
-    monkeypatch.setattr("bot.config.environment.live", live)
+    monkeypatch.setattr("bot.config.validation.live", live)
 
 
 @pytest.fixture
@@ -572,7 +568,7 @@ def test_the_account_is_waited_for_if_there_is_one(monkeypatch: pytest.MonkeyPat
     """Its snapshot is among what was received, also after a refusal: it is requested again."""
     shown = wire().message("subscribed", "v4_subaccounts", {})
     refused = wire().message("error", "v4_subaccounts", message="no")
-    monkeypatch.setattr("bot.config.environment.chain_tip", lambda _: TIP)
+    monkeypatch.setattr("bot.config.validation.chain_tip", lambda _: TIP)
 
     for answers in ([shown], [refused, shown]):
         sends(monkeypatch, [ANSWER, *OPENED, BLOCK, *answers])
@@ -588,7 +584,7 @@ def test_a_node_that_fails_is_a_result_and_not_an_error(monkeypatch: pytest.Monk
         raise NetworkError("nobody there")
 
     sends(monkeypatch, [])
-    monkeypatch.setattr("bot.config.environment.chain_tip", silent)
+    monkeypatch.setattr("bot.config.validation.chain_tip", silent)
 
     checked, _ = validate(EnvironmentSettings(), TESTNET)
 
@@ -603,11 +599,11 @@ def test_a_paper_run_is_refused_on_another_chain(
     def silent(_: Network) -> ChainTip:
         raise NetworkError("nobody there")
 
-    monkeypatch.setattr("bot.config.environment.chain_tip", lambda _: TIP)
+    monkeypatch.setattr("bot.config.validation.chain_tip", lambda _: TIP)
     check_chain(TESTNET)
     with pytest.raises(ConnError, match="to be of dydx-mainnet-1, got dydx-testnet-4"):
         check_chain(MAINNET)
-    monkeypatch.setattr("bot.config.environment.chain_tip", silent)
+    monkeypatch.setattr("bot.config.validation.chain_tip", silent)
     check_chain(MAINNET)
 
     assert "the chain is not checked: nobody there" in capsys.readouterr().err

@@ -179,10 +179,10 @@ def test_the_reason_of_a_refused_handshake_acts_upon_no_terminal(
     def answer(*_: Any, pace: Callable[[Frame], bool], **__: Any) -> Any:
         return from_iterable(takewhile(pace, [*refused, Frame(3, 10**12, 10**12, "", "tick", "")]))
 
-    monkeypatch.setattr("bot.config.environment.live", answer)
+    monkeypatch.setattr("bot.config.validation.live", answer)
     monkeypatch.setattr("bot.live.commands.live", answer)
     monkeypatch.setattr(
-        "bot.config.environment.chain_tip", lambda net: ChainTip(net.chain_id, 1, 1, 1)
+        "bot.config.validation.chain_tip", lambda net: ChainTip(net.chain_id, 1, 1, 1)
     )
 
     assert main(["doctor", "--network", "local"]) == 1

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import bot.config.environment
+import bot.config.validation
 import bot.live.reconcile
 import bot.live.trade
 import dydx_conn
@@ -197,7 +197,7 @@ def indexer(monkeypatch: pytest.MonkeyPatch) -> ChainTip:
     def live(_: Network, __: list[str], **given: Any) -> Observable[Frame]:
         return replay("quickstart", pace=given["pace"])
 
-    monkeypatch.setattr("bot.config.environment.live", live)
+    monkeypatch.setattr("bot.config.validation.live", live)
     return ChainTip("localdydxprotocol", height, time_ns, time_ns)
 
 
@@ -218,7 +218,7 @@ def test_drill_lost_node(
     real, gone = dydx_conn.chain_tip, dataclasses.replace(NETWORKS["local"], node="127.0.0.1:9")
     monkeypatch.setitem(NETWORKS, "local", gone)
     monkeypatch.setattr(
-        "bot.config.environment.chain_tip",
+        "bot.config.validation.chain_tip",
         lambda net: indexer if net.node == "127.0.0.1:10" else real(net),
     )
     first, second = commands("Lost node", "doctor")
@@ -243,10 +243,10 @@ def test_drill_wrong_clock(
     def tip(_: Network) -> ChainTip:
         return dataclasses.replace(indexer, chain_id="fork-1", at=at[0])
 
-    monkeypatch.setattr("bot.config.environment.chain_tip", tip)
+    monkeypatch.setattr("bot.config.validation.chain_tip", tip)
     # A network that is not local has a clock to be held to, and certificates.
-    looks = [each for each in bot.config.environment._LOOKS if each.__name__ != "_tls"]
-    monkeypatch.setattr("bot.config.environment._LOOKS", looks)
+    looks = [each for each in bot.config.validation._LOOKS if each.__name__ != "_tls"]
+    monkeypatch.setattr("bot.config.validation._LOOKS", looks)
     [look] = commands("Wrong clock", "doctor")
 
     assert main(look) == 1

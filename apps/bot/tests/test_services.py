@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from bot.__main__ import main
-from bot.config.environment import Check
 from bot.config.loaded import load
+from bot.config.validation import Check
 from bot.doctor.services import services
 from bot.logs.run import logs_directory
 from bot.run.acts import private, state_directory

@@ -23,8 +23,9 @@ import reactivex
 from bot.__main__ import main
 from bot.commands import parser
 from bot.config.configured import loaded_of
-from bot.config.environment import Check, EnvironmentSettings, RefusalError, Validation
+from bot.config.environment import EnvironmentSettings, RefusalError
 from bot.config.settings import AccountSettings
+from bot.config.validation import Check, Validation
 from bot.live.commands import bot_for
 from bot.live.runs import options_of, require_tickers
 from bot.live.trade import (

@@ -11,6 +11,7 @@ from dydx_strategy import (
     Sniper,
     Strategy,
     StrategyError,
+    load_allocator,
     load_strategy,
 )
 from market import Account, Market
@@ -157,6 +158,19 @@ def test_what_is_scored_besides_may_be_read_too(tmp_path):
     path = written(tmp_path, ONE_FILE.replace("name: str", 'signals = ("mine",)\n    name: str'))
 
     assert load_strategy(path, ["momentum", "mine"])().name == "always"
+
+
+def test_a_file_may_begin_at_home(tmp_path, monkeypatch):
+    """Also among several, in a list that no shell has read."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    written(tmp_path, ONE_FILE)
+
+    alone = load_strategy("~/mine.py")()
+    among = load_allocator({"strategies": [{"use": "~/mine.py"}, {"use": "rank"}]})()
+
+    assert (alone.name, [part.use for part in among.settings.strategies]) == (
+        load_strategy(tmp_path / "mine.py")().name, ["~/mine.py", "rank"],
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["nowhere/mine.py", "mine.py"])

@@ -3353,6 +3353,8 @@ def load_strategy(
     that reads something else than the `signals` of the run.
     """
     name = str(path_or_name)
+    if name.startswith("~/"):  # in a list of several, which no shell passes on
+        name = str(Path(name).expanduser())
     if name in STRATEGIES:
         return STRATEGIES[name]
     if name.endswith(_LISTS):

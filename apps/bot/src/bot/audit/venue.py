@@ -26,7 +26,8 @@ from dydx_conn import Connections as Links
 
 from bot.audit.scenarios import Group, Seen, That, above
 from bot.audit.stage import BTC, ETH, Stage, usdc
-from bot.config.environment import EnvironmentSettings, confirmations, judge, objection
+from bot.config.environment import EnvironmentSettings, confirmations, objection
+from bot.config.validation import judge
 
 NETWORKS: Final = Group("Networks and confirmations")
 _ON_SCALE: Final = That("0 to 100", lambda got: 0.0 <= got[0] <= got[1] <= 100.0)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bot.config.environment import EnvironmentSettings
+from bot.config.layers import DEFAULT
 from bot.config.loaded import Loaded, load, opened
 from bot.config.passphrase import passphrase
 from bot.config.place import NONE, found
@@ -123,13 +124,16 @@ def _passphrase() -> Any:
 
 def environment_of(arguments: argparse.Namespace) -> EnvironmentSettings:
     """Return where to run; what confirms it is typed, and no setting."""
-    settings = loaded_of(arguments).settings
+    loaded = loaded_of(arguments)
+    settings, origins = loaded.settings, loaded.origins
+    given = [name for name in ("network", "environment") if origins[name] != DEFAULT]
     return EnvironmentSettings(
         environment=settings.environment,
         network=settings.network,
         **dict(settings.endpoints),
         yes_mainnet=getattr(arguments, "yes_mainnet", False),
         yes_orders=getattr(arguments, "yes_orders", False),
+        given=", ".join(f"{name}: {origins[name]}" for name in given),
     )
 
 

@@ -14,8 +14,8 @@ import msgspec
 
 from bot.config.configured import environment_of, loaded_of
 from bot.config.document import ConfigError
-from bot.config.environment import Check, Validation, validate
 from bot.config.loaded import Loaded
+from bot.config.validation import Check, Validation, validate
 from bot.doctor.machine import machine
 from bot.doctor.services import secret_files, services, written_to
 from bot.outlet import as_lines

@@ -23,7 +23,8 @@ from typing import Any, Final
 from dydx_conn import ConnError
 
 from bot import __version__
-from bot.config.environment import Check, CheckOutcome, too_few_files
+from bot.config.environment import too_few_files
+from bot.config.validation import Check, CheckOutcome
 from bot.run.acts import is_ours, state_directory
 from bot.system import file_limits
 

@@ -13,9 +13,9 @@ from typing import Final
 
 from dydx_conn import ConnError
 
-from bot.config.environment import Check
 from bot.config.place import NONE
 from bot.config.settings import Settings
+from bot.config.validation import Check
 from bot.logs.run import logs_directory
 from bot.notify.command import check_sinks
 from bot.run.acts import is_ours

@@ -18,8 +18,9 @@ from msgspec.structs import replace
 from reactivex import Observable, operators
 
 from bot.config.configured import environment_of
-from bot.config.environment import check_chain, enter
+from bot.config.environment import enter
 from bot.config.layers import RECORDING
+from bot.config.validation import check_chain
 from bot.database.rows import database_of, replay_written_down, written_down
 from bot.live.reach import held_until_due, is_reached, listened
 from bot.live.runs import (

@@ -17,7 +17,8 @@ from dydx_conn import NETWORKS, ConnError, Frame, Inbox, find_recording, live
 from reactivex import Observable, operators
 
 from bot.config.configured import environment_of
-from bot.config.environment import check_chain, enter
+from bot.config.environment import enter
+from bot.config.validation import check_chain
 from bot.live.commands import bot_for, replayed_to_end, travel_of
 from bot.live.runs import (
     conduct,

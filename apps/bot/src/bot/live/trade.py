@@ -37,7 +37,8 @@ from dydx_conn import (
 from reactivex import Observable, operators
 
 from bot.config.configured import account_settings, environment_of, loaded_of, opened_of
-from bot.config.environment import EnvironmentSettings, RefusalError, enter, validate
+from bot.config.environment import EnvironmentSettings, RefusalError, enter
+from bot.config.validation import validate
 from bot.database.rows import written_down
 from bot.live.handle import Handle, flatten_run, within_reach
 from bot.live.keys import has_key, keys_of

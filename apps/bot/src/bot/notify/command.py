@@ -16,8 +16,8 @@ from dydx_conn import ConnError
 
 from bot.config.configured import loaded_of, opened_of
 from bot.config.document import near, shown
-from bot.config.environment import Check
 from bot.config.notify import CHOSEN, NotifySettings, SinkSettings, hidden
+from bot.config.validation import Check
 from bot.notify.beside import address, needs_opening
 from bot.notify.notice import Heading, Message
 from bot.notify.sending import Attempt, SinkError, address_of, deliver, service_of

@@ -5,8 +5,10 @@ turns it into the lines of `--report`, and bot.report.brief into the six that ar
 Everything above "machine" is the same on every run of a recording.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import reduce
 from math import inf
+from operator import getitem
 from typing import Any, Final
 
 from dydx_conn import NETWORKS, Recording
@@ -15,6 +17,7 @@ from dydx_paper import AccountFigures, PaperVenue
 from dydx_risk import percent_text
 from dydx_strategy import Allocator
 
+from bot.config.document import quoted
 from bot.config.loaded import NO_FILE, deciding, settings_words
 from bot.config.profiles import limits_text
 from bot.run.composition import Bot, raised
@@ -127,6 +130,15 @@ def settings_lines(config: Mapping[str, Any] | None) -> list[str]:
     profile = config["settings"]["profile"]
     words = settings_words(config["file"], changed, profile, config["hash"])
     return [f"settings     {words}"]
+
+
+def _changed_lines(config: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield each setting that is not as the profile has it: its value, and where it is from."""
+    if config is None:
+        return
+    for path in deciding(config["changed"]):
+        value = reduce(getitem, path.split("."), config["settings"])
+        yield f"             {path} {quoted(value)} ({config['origins'][path]})"
 
 
 def gate_of(bot: Bot) -> dict[str, Any]:
@@ -248,6 +260,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         *_strategy_lines(report["strategies"]),
         f"profile      {report['profile']['name']}: {report['profile']['limits']}",
         *settings_lines(report["config"]),
+        *_changed_lines(report["config"]),
         f"guard        {'on' if report['guard'] else 'OFF'}, {verdicts['reduce']} reductions, "
         f"{report['liquidations']} liquidations",
         f"closest      {_percent(report['closest_distance_to_liquidation'])}",
