@@ -21,7 +21,6 @@ import contextlib
 import gc
 import io
 import itertools
-import json
 import os
 import subprocess
 import sys
@@ -310,52 +309,24 @@ def us(seconds: float) -> str:
 
 def held_account(count: int, policy: Any = None) -> Any:
     """Return a Risk that holds `count` positions, and the view of the first one's market."""
-    from dydx_conn import Accounts, Subaccount, ws_frame
+    from dydx_conn import Accounts, Subaccount, WireWriter, market_fields
     from dydx_data import DataState, market_views
     from dydx_risk import Risk
     from reactivex import from_iterable
 
-    owner = Subaccount("dydx1bench", 0)
+    owner, writer = Subaccount("dydx1bench", 0), WireWriter()
     tickers = [f"M{n}-USD" for n in range(count)]
-    markets = {
-        ticker: {
-            "clobPairId": str(n), "ticker": ticker, "status": "ACTIVE", "oraclePrice": "3000.25",
-            "nextFundingRate": "0", "initialMarginFraction": "0.05",
-            "maintenanceMarginFraction": "0.03", "atomicResolution": -9,
-            "quantumConversionExponent": -9, "stepBaseQuantums": 1000000,
-            "subticksPerTick": 100000, "openInterest": "5000", "openInterestLowerCap": "0",
-            "openInterestUpperCap": "0",
-        }
+    markets = [
+        market_fields(ticker, price="3000.25", clobPairId=str(n), openInterest="5000")
         for n, ticker in enumerate(tickers)
-    }  # fmt: skip
-    positions = {
-        ticker: {"market": ticker, "status": "OPEN", "side": "LONG", "size": "1",
-                 "entryPrice": "3000"}
-        for ticker in tickers
-    }  # fmt: skip
-    usdc = {"USDC": {"symbol": "USDC", "side": "LONG", "size": "100000", "assetId": "0"}}
-    snapshot = {
-        "subaccount": {
-            "address": owner.owner, "subaccountNumber": 0, "equity": "0", "freeCollateral": "0",
-            "openPerpetualPositions": positions, "assetPositions": usdc,
-        },
-        "orders": [],
-    }  # fmt: skip
-
-    def frame(seq: int, channel: str, id_: str, contents: Any, type_: str = "subscribed") -> Any:
-        message = {"type": type_, "message_id": seq, "channel": channel, "id": id_}
-        return ws_frame(seq, seq, seq, "c1", json.dumps(message | {"contents": contents}))
-
-    moved = {"oraclePrices": {tickers[0]: {"oraclePrice": "3000.75"}}}
-    state, prices = DataState(), []
-    frames_sent = [
-        frame(1, "v4_markets", "", {"markets": markets}),
-        frame(2, "v4_markets", "", moved, "channel_data"),
     ]
+    state, prices = DataState(), []
+    frames_sent = [writer.markets(*markets), writer.oracle(tickers[0], "3000.75")]
+    held = [{"market": ticker, "size": "1", "entryPrice": "3000"} for ticker in tickers]
     views = from_iterable(frames_sent).pipe(market_views(state))
     views.subscribe(lambda view: prices.append(view.oracle) if view.ticker == tickers[0] else None)
     risk = Risk(policy, owner)
-    for update in Accounts().step(frame(3, "v4_subaccounts", str(owner), snapshot)):
+    for update in Accounts().step(writer.account(owner, 100_000, held)):
         risk.step(update)
     for view in state.views.values():
         risk.step(view)

@@ -24,7 +24,7 @@ _GOOD_BLOCKS: Final = 1  # an order fills in the next block or not at all
 class Rival:
     """A rule: `look` returns the orders it sends now. Not acting is a rule as well."""
 
-    def __init__(self, bot: Bot, first_client_id: int = 1) -> None:
+    def __init__(self, bot: Bot, first_client_id: int) -> None:
         self.bot = bot
         self.orders = 0
         self._client_id = first_client_id
@@ -94,7 +94,7 @@ def worst_subticks(view: MarketView, market: PerpetualMarket, *, sells: bool) ->
 class SellAll(Rival):
     """Sell all once the distance to liquidation is below 10 %, until nothing is left."""
 
-    def __init__(self, bot: Bot, first_client_id: int = 1) -> None:
+    def __init__(self, bot: Bot, first_client_id: int) -> None:
         super().__init__(bot, first_client_id)
         self.leaves = False
 

@@ -44,10 +44,9 @@ from dydx_conn import (
 from leaks import plant
 from pydantic import SecretStr
 from runbook import is_in, pages, typed
-from servers import venue_process
+from servers import places, venue_process
 from warm import Warm
 
-VENUE = Path(__file__).parent.parent / "venue"
 # `harsh` in the check of that name.
 HABITS = ("--habits", os.environ.get("TEST_VENUE_HABITS", "plain"))
 # Where heights fall silent, the node is asked each 2 s: blocks must not come faster than they do.
@@ -182,10 +181,8 @@ def own_places(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let no other bot of this machine be found, and nothing be left on it."""
     # Not below tmp_path: the path of a socket may be no longer than 107 characters.
     with tempfile.TemporaryDirectory(prefix="bot-") as folder:
-        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
-        monkeypatch.setenv("DYDX_CONFIG", "none")
-        for what in ("state", "data", "config"):
-            monkeypatch.setenv(f"XDG_{what.upper()}_HOME", f"{folder}/{what}")
+        for name, place in places(Path(folder)).items():
+            monkeypatch.setenv(name, place)
         yield
 
 

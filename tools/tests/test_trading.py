@@ -51,7 +51,6 @@ from leaks import plant
 from pydantic import SecretStr
 from servers import venue_process
 
-VENUE = Path(__file__).parent.parent / "venue"
 # `harsh` in the check of that name.
 HABITS = ("--habits", os.environ.get("TEST_VENUE_HABITS", "plain"))
 # No event is as late as this; a busy machine may be slow.

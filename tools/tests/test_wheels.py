@@ -117,19 +117,33 @@ def test_a_wheel_installs_one_import_package(name: str, wheels: Path) -> None:
         assert [Path(package, "__init__.py")] == [file for file in files if file.suffix == ".py"]
 
 
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make one environment for all layers: what two of them need is compiled once."""
+    return new_environment(tmp_path_factory.mktemp("alone") / "environment")
+
+
 @pytest.mark.parametrize("name", MEMBERS)
 def test_a_wheel_alone_imports_with_what_it_declares(
-    name: str, wheels: Path, locked: Path, tmp_path: Path
+    name: str, wheels: Path, locked: Path, environment: Path, tmp_path: Path
 ) -> None:
     """In an environment that holds its declared dependencies and no others, a layer imports."""
-    python = new_environment(tmp_path / "environment")
     options = ["--no-build", "--find-links", str(wheels), "--constraint", str(locked)]
 
-    uv("pip", "install", "--quiet", "--python", str(python), *options, name)
+    # Exactly: what another layer brought goes.
+    uv("pip", "install", "--quiet", "--exact", "--python", str(environment), *options, name)
 
     module = name.replace("-", "_")
-    subprocess.run([python, "-I", "-c", f"import {module}"], check=True, cwd=tmp_path)
-    assert "pytest" not in installed(python)
+    subprocess.run([environment, "-I", "-c", f"import {module}"], check=True, cwd=tmp_path)
+    found = installed(environment)
+    assert "pytest" not in found
+    assert declared(name) == set(found).intersection(MEMBERS)
+
+
+def declared(name: str) -> set[str]:
+    """Name a layer and those it stands on, as they declare it."""
+    needs = {Requirement(text).name for text in check.read_project(MEMBERS[name])["dependencies"]}
+    return {name}.union(*(declared(need) for need in needs.intersection(MEMBERS)))
 
 
 def test_a_published_layer_installs_by_its_bounds(

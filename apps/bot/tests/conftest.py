@@ -13,10 +13,10 @@ import pytest
 from bot.run.composition import Bot, Options
 from bot.screen.keyboard import Key
 from bot.screen.screen import Screen
-from dydx_conn import Frame, Recording, RecordingWriter, find_recording, replay
+from dydx_conn import Frame, Inbox, Recording, RecordingWriter, find_recording, replay
 from hypothesis import HealthCheck, settings
 from leaks import look_at
-from servers import postgresql_server
+from servers import places, postgresql_server
 from sessions import pytest_collection_modifyitems  # noqa: F401  (a hook)
 
 ReadUntil = Callable[[int, bytes], bytes]
@@ -33,12 +33,10 @@ def nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(f"DYDX_{name}", raising=False)
     for name in [name for name in os.environ if name.startswith("DYDX__")]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("DYDX_CONFIG", "none")  # whatever lies in the working directory
     # Not below tmp_path: the path of a socket may be no longer than 107 characters.
     with tempfile.TemporaryDirectory(prefix="bot-") as folder:
-        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
-        for name in ("STATE", "DATA", "CONFIG"):
-            monkeypatch.setenv(f"XDG_{name}_HOME", f"{folder}/{name.lower()}")
+        for name, place in places(Path(folder)).items():  # and no file of the working directory's
+            monkeypatch.setenv(name, place)
         yield
         look_at([Path(folder)])
 
@@ -124,6 +122,27 @@ def postgresql() -> Iterator[Callable[[], str]]:
         yield made
     finally:
         server.__exit__(None, None, None)
+
+
+class Wrote:
+    """Something beside a run that counts what it wrote."""
+
+    name, trouble = "database", "expected a database that follows, got one that is behind"
+
+    def figures(self) -> dict[str, int]:
+        return {"written": 9, "lost": 1}
+
+    def begin(self, inbox: Inbox) -> None: ...
+
+    def note(self, frame: Frame) -> None: ...
+
+    def end(self) -> None: ...
+
+
+@pytest.fixture
+def wrote() -> Wrote:
+    """Return something beside a run that wrote nine and lost one."""
+    return Wrote()
 
 
 @pytest.fixture

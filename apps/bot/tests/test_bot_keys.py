@@ -73,8 +73,10 @@ def test_a_key_is_saved_and_its_passphrase_changed(
     assert main(["keys", "address", "--keys", path]) == 2
     monkeypatch.setenv("DYDX_PASSPHRASE", "battery staple")
     assert main(["keys", "address", "--keys", path]) == 0
+    assert main(["keys", "rotate", "--keys", f"{path}.old"]) == 2
 
     printed = capsys.readouterr()
+    assert printed.err.endswith(f"got no file {path}.old\n")
     assert printed.out.endswith(f"{ADDRESS}\n")
     assert "horse" not in printed.out + printed.err
 

@@ -196,6 +196,8 @@ def test_the_schema_takes_what_a_file_may_hold_and_refuses_what_it_may_not() -> 
         "BTC-USD",
         "ü",
         "x\n",
+        "\x7f\x84\u2028\ufeff",
+        "\U0001f600",
         1.5,
         None,
         ["a"],

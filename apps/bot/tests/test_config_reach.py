@@ -19,7 +19,7 @@ from bot.config.loaded import load
 from bot.config.settings import PATHS, SECTIONS, Settings, value_of
 from dydx_conn import Fees, printable
 from dydx_paper import Latency, PaperVenue
-from dydx_risk import LiquidationTerms, Policy
+from dydx_risk import FlightPolicy, LiquidationTerms, Policy
 from dydx_strategy import Pace, WatchSettings
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -38,6 +38,24 @@ def test_every_model_of_settings_is_a_section() -> None:
 
     assert found - {Pace, WatchSettings} <= {*SECTIONS.values()}
     assert Policy in SECTIONS.values()
+
+
+def test_every_choice_of_the_guard_is_a_setting() -> None:
+    """But how the chain liquidates, which is the venue's to say."""
+    policy = Policy.model_validate(
+        {f"guard_{name}" if f"guard_{name}" in Policy.model_fields else name: value
+         for name, value in GUARD.items()}
+    )  # fmt: skip
+
+    assert {*GUARD, "terms"} == {field.name for field in msgspec.structs.fields(FlightPolicy)}
+    assert {name: getattr(policy.flight, name) for name in GUARD} == GUARD
+
+
+# Other than its layer has them.
+GUARD: dict[str, Any] = {
+    "act_below": 0.07, "restore_to": 0.11, "cuts": 3, "levels": 24, "slippage_bps": 99,
+    "reach_bps": 299, "haircut_bps": 298, "chase": 0.7, "taker_fee_ppm": 499,
+}  # fmt: skip
 
 
 def test_every_choice_of_the_paper_venue_is_a_setting() -> None:

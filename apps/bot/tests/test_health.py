@@ -7,27 +7,12 @@ from bot.config.loaded import load
 from bot.database.writer import Writer
 from bot.live.trade import Audited
 from bot.live.troubles import Recorder
-from bot.run.beside import Counting
+from bot.run.beside import Beside, Counting
 from bot.run.composition import Bot, Options
 from bot.screen.closeup import closeup
-from dydx_conn import AuditLog, Frame, Inbox, WireWriter, network, replay
+from dydx_conn import AuditLog, Frame, WireWriter, network, replay
 from dydx_panels import HealthPart, HealthRow
 from reactivex import from_iterable
-
-
-class Wrote:
-    """Something beside a run that counts what it wrote."""
-
-    name, trouble = "database", "expected a database that follows, got one that is behind"
-
-    def figures(self) -> dict[str, int]:
-        return {"written": 9, "lost": 1}
-
-    def begin(self, inbox: Inbox) -> None: ...
-
-    def note(self, frame: Frame) -> None: ...
-
-    def end(self) -> None: ...
 
 
 def seen(bot: Bot) -> HealthPart:
@@ -95,10 +80,10 @@ def test_a_lost_connection_is_named_with_its_reason(ticks: int, words: str) -> N
     assert row(seen(bot), "connection") == HealthRow("connection", "watch", words)
 
 
-def test_what_is_written_beside_a_run_is_counted(played: Bot) -> None:
+def test_what_is_written_beside_a_run_is_counted(played: Bot, wrote: Beside) -> None:
     """With what is wrong with it, and what is wrong around the run."""
-    played.shown.beside = [Wrote()]
-    played.shown.troubles = {"database": Wrote.trouble, "terminal": "it is closed"}
+    played.shown.beside = [wrote]
+    played.shown.troubles = {"database": wrote.trouble, "terminal": "it is closed"}
 
     part = seen(played)
 

@@ -299,6 +299,9 @@ def test_a_recording_that_is_there_is_not_replaced(import_: Import) -> None:
     Path("eth.csv").unlink()
     code, printed, _ = import_({}, "eth.csv", *MAP, "--force")
     assert (code, "which is not here" in printed) == (2, True)
+    Path("eth.csv").mkdir()
+    code, printed, _ = import_({}, "eth.csv", *MAP, "--force")
+    assert (code, "got eth.csv, a directory" in printed) == (2, True)
 
 
 def test_a_symbol_can_be_taken_for_a_market(import_: Import) -> None:

@@ -9,7 +9,7 @@ from bot.backtest.command import as_values
 from bot.backtest.figures import Figures, RunFigures
 from bot.backtest.judged import Part, holding_words, judged, luck_words, named_words
 from bot.backtest.playing import Source, Span, job_of, played
-from bot.backtest.shown import Sheet, print_backtest
+from bot.backtest.shown import Canvas, print_backtest
 from bot.backtest.statistics import Luck, Path
 from bot.backtest.words import variants_of
 from bot.commands import parser
@@ -155,4 +155,4 @@ def test_a_reader_who_has_seen_enough_is_no_error() -> None:
             raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError):
-        Sheet(file=Closed(), width=80).print("a line")
+        Canvas(Closed(), 80).print("a line")

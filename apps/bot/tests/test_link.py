@@ -9,8 +9,6 @@ from dydx_conn import GroupMetrics as Group
 from dydx_panels import LinkPart
 from reactivex import from_iterable
 
-SECOND = 1_000_000_000
-
 
 def seen(bot: Bot) -> LinkPart:
     """Look at the connections."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from bot.__main__ import main
+from bot.__main__ import main, words_of
 from bot.commands import parser
 
 
@@ -30,9 +30,10 @@ from bot.commands import parser
         ("keys", "bot keys: expected one of address, save, rotate, got none"),
         (
             "keys adress",
-            "bot keys: act: expected one of address, save, rotate, got 'adress' (the nearest is "
+            "bot keys: expected one of address, save, rotate, got 'adress' (the nearest is "
             "address)",
         ),
+        ("halt x", "bot halt: expected a whole number, 0 or more, got 'x'"),
         ("trade --authenticators 1,x", "bot trade: --authenticators: expected whole numbers such"),
         ("trade --subaccount -1", "bot trade: --subaccount: expected a whole number, 0 or more"),
         ("paper --rest foo", "bot paper: --rest: expected an address such as https://"),
@@ -60,6 +61,40 @@ def test_a_wrong_word_is_one_line_and_a_two(
     assert error.startswith(message)
     assert error.endswith("--help lists what can be typed\n")
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (FileNotFoundError(2, "No such file", "a.json"), "No such file: 'a.json'"),
+        (
+            OSError("expected x to answer, got ConnectError: [Errno -2] Name not known"),
+            "expected x to answer, got Name not known",
+        ),
+        (ValueError("got SyntaxError: invalid syntax"), "got SyntaxError: invalid syntax"),
+    ],
+)
+def test_an_error_is_printed_without_what_only_a_program_needs(
+    error: Exception, words: str
+) -> None:
+    """Numbers of the system, names of the libraries; a bug of the user's code has its name."""
+    assert words_of(error) == words
+
+
+def test_who_ends_the_program_while_words_are_parsed_sees_no_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That takes a while on a busy machine; the exit code is that of any other Ctrl-C."""
+
+    def ended(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bot.__main__.parser", ended)
+
+    with pytest.raises(SystemExit) as done:
+        main(["history"])
+
+    assert done.value.code == 130
 
 
 def test_a_file_that_may_not_be_written_is_refused_before_a_run(

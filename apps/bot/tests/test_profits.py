@@ -83,14 +83,18 @@ def bot(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, sto
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return a database with a few rows of each kind."""
-    path = tmp_path_factory.mktemp("profits") / "bot.db"
-    engine = engine_of(str(path))
+    return written(tmp_path_factory.mktemp("profits"), ROWS | MORE)
+
+
+def written(place: Path, tables: dict[str, list[dict[str, Any]]]) -> str:
+    """Return a new database with these rows."""
+    engine = engine_of(str(place / "bot.db"))
     upgrade(engine)
     with writing(engine).begin() as connection:
-        for name, rows in (ROWS | MORE).items():
+        for name, rows in tables.items():
             connection.execute(TABLES[name].insert(), rows)
     engine.dispose()
-    return str(path)
+    return str(place / "bot.db")
 
 
 # === Positions ===
@@ -196,7 +200,7 @@ def test_a_position_is_shown_with_its_fills_and_its_funding(bot: Bot, typed: str
         "position    long BTC-USD, closed",
         "id          11-f00d of run 1",
         "size        0, 0.02 at most",
-        "price       entered at 65005, left at 65705",
+        "price       entered at 65,005, left at 65,705",
         "time        opened 2025-11-30 12:00:00, closed 2025-11-30 12:01:00 UTC",
         "realized    +14.00 USDC",
         "unrealized  +0.00 USDC",
@@ -341,6 +345,7 @@ def test_profit_is_summed_by_day(bot: Bot) -> None:
         ("--by market", {"BTC-USD": "14.675000", "ETH-USD": "-20.000000"}),
         ("--by strategy", {"not stored": "-5.325000"}),
         ("--by market --ticker eth-usd", {"ETH-USD": "-20.000000"}),
+        ("--by market --ticker eth-usd,BTC-USD", {"BTC-USD": "14.675000", "ETH-USD": "-20.000000"}),
         ("--until 2025-11-30", {"2025-11-30": "14.675000"}),
         ("--since 2025-12-01", {"2025-12-01": "-20.000000"}),
         ("--by run --run 2 --account dydx1me --network testnet", {2: "0.000000"}),
@@ -373,12 +378,13 @@ def test_errors_are_counted_by_class(bot: Bot) -> None:
     assert out.splitlines() == [
         "8 errors by class; times are UTC, to the minute",
         "",
-        "count  class        endpoint    first        last",
-        "    7  RateLimited  /v4/fills   11-30 12:00  11-30 12:01",
-        "    1  ServerError  /v4/orders  11-30 13:01  11-30 13:01",
+        "count  class        endpoint     first        last",
+        "    7  RateLimited  2 endpoints  11-30 12:00  11-30 12:01",
+        "    1  ServerError  /v4/orders   11-30 13:01  11-30 13:01",
         "",
         "RateLimited: RateLimited at 1",
         "ServerError: ServerError at 61",
+        "bot errors --by endpoint has each of the endpoints",
     ]
 
 
@@ -404,11 +410,16 @@ def test_errors_are_counted_by_what_is_chosen(bot: Bot, typed: str, counts: list
     assert [row["count"] for row in json.loads(out)["rows"]] == counts
 
 
-def test_errors_by_time_fit_a_terminal(bot: Bot) -> None:
-    """Whatever they are grouped by."""
-    for by in failures.GROUPS:
-        _, out, _ = bot("errors", "--by", by)
-        assert max(map(len, out.splitlines())) <= 80
+@pytest.mark.parametrize("by", failures.GROUPS)
+def test_errors_fit_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str], by: str) -> None:
+    """Whatever they are grouped by, and whatever a server had to answer."""
+    row = {
+        **MORE["errors"][0], "endpoint": "/v4/" + "orders/" * 20, "sample": '{"a":"b"} ' * 40,
+    }  # fmt: skip
+    stored = written(tmp_path, {"runs": ROWS["runs"], "errors": [row]})
+
+    assert main(["errors", "--by", by, "--database", stored]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
 # === All of them ===

@@ -13,14 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bot import hangup
 from bot.__main__ import main
 from bot.config.changes import Reply
 from bot.config.loaded import load
 from bot.config.settings import DatabaseSettings, Settings
+from bot.hangup import handler_of, has_terminal
 from bot.live import reload as module
 from bot.live.handle import within_reach
-from bot.live.reload import Reloader, differences, has_terminal, place_of
+from bot.live.reload import Reloader, differences, place_of
 from bot.live.runs import conduct
+from bot.live.trade import gently
+from bot.live.troubles import Terminal
 from bot.report.report import report_of
 from bot.report.status import status_of
 from bot.run.acts import among
@@ -271,7 +275,7 @@ def test_a_process_knows_whether_it_has_a_terminal(monkeypatch: pytest.MonkeyPat
     """A daemon has none that could hang up."""
     found = []
     for name in (os.devnull, "/nowhere/tty"):
-        monkeypatch.setattr(module, "_TERMINAL", name)
+        monkeypatch.setattr(hangup, "_TERMINAL", name)
         found.append(has_terminal())
 
     assert found == [True, False]
@@ -420,6 +424,20 @@ def test_a_hangup_is_a_reload_where_there_is_no_terminal(
 
     assert (who, what) == ("signal", "refuse")
     assert after is signal.SIG_DFL
+
+
+def test_a_hangup_ends_no_daemon_that_starts_or_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has it read its settings again may not know how far it is."""
+    monkeypatch.setattr(hangup, "_TERMINAL", "/nowhere/tty")
+    before = signal.signal(signal.SIGHUP, handler_of(signal.SIGHUP, "trade"))
+    terminal, stopping = Terminal(), threading.Event()
+    with gently(stopping), terminal.held():
+        os.kill(os.getpid(), signal.SIGHUP)
+    signal.signal(signal.SIGHUP, before)
+
+    assert (terminal.trouble, stopping.is_set()) == ("", False)
+    ends = handler_of(signal.SIGHUP, "replay"), handler_of(signal.SIGTERM, "trade")
+    assert {*ends} == {signal.default_int_handler}
 
 
 def test_a_run_without_a_dashboard_prints_what_changes_and_what_is_wrong(

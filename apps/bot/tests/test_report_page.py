@@ -1,7 +1,6 @@
 """A report of a run: as a page that needs nothing else, as JSON, and from the database."""
 
 import json
-import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -35,7 +34,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytestmark = pytest.mark.traced
-RUN_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 class Made:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from bot.config.api import ApiSettings
+from bot.run.beside import Beside
 from bot.run.composition import Bot, Options, monitor
 from bot.run.desk import Desk, DeskError
 from bot.serve import chain, errors, health, metrics
@@ -584,25 +585,10 @@ def test_a_market_without_a_book_is_a_reason(run: RunFigures) -> None:
     assert found.data.markets[0].lag_p99_ms == 7.0
 
 
-class Wrote:
-    """Something beside a run that counts what it wrote."""
-
-    name, trouble = "database", "expected a database that follows, got one that is behind"
-
-    def figures(self) -> dict[str, int]:
-        return {"written": 9, "lost": 1}
-
-    def begin(self, inbox: Inbox) -> None: ...
-
-    def note(self, frame: Frame) -> None: ...
-
-    def end(self) -> None: ...
-
-
-def test_what_goes_beside_a_run_is_looked_at_by_name() -> None:
+def test_what_goes_beside_a_run_is_looked_at_by_name(wrote: Beside) -> None:
     """So is what is wrong around it; of REST what the edge measures, where there is one."""
     bot = Bot(Options(strategy="none"))
-    bot.shown.beside, bot.shown.troubles["terminal"] = [Wrote()], "it is closed"
+    bot.shown.beside, bot.shown.troubles["terminal"] = [wrote], "it is closed"
     bot.shown.feeds.vitals = Inbox().vitals
     bot.shown.feeds.vitals.ponged("c1", 0.25)
     bot.shown.feeds.vitals.rest = REST

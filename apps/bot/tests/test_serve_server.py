@@ -18,6 +18,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from answering import free_port
 from bot.__main__ import main
 from bot.config.api import ApiSettings, host_and_port
 from bot.live.reach import stay
@@ -293,13 +294,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the directory in which a run stores its tokens."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     return tmp_path
-
-
-def free_port() -> int:
-    """Return a port at which nobody listens."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @pytest.mark.replays

@@ -278,7 +278,7 @@ def test_days_that_are_found_are_the_first_frame(left: Path) -> None:
 def test_a_killed_run_leaves_its_days_of_a_minute_ago(part: list[Frame], tmp_path: Path) -> None:
     """A day a frame, and a thread writes them; what the run does is the same with it."""
     path, plain, bot = tmp_path / "days.json", Bot(Options()), Bot(Options())
-    (tmp_path / "days.4194305").write_text("of a run that was killed as it wrote")
+    (tmp_path / ".days.json.4194305").write_text("of a run that was killed as it wrote")
     days = Days(bot.scorer, lambda: bot.journal.hash, path)
     stored: set[str] = set()
 

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from bot import system
@@ -62,3 +64,17 @@ def test_the_bot_starts_itself_once_more_without_a_python_beside_it(
 
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     assert system.own_command() == [sys.executable]
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    """Whoever fails on the way leaves what was there, and nothing beside it."""
+    path = tmp_path / "it"
+    with system.replacing(path, on_disk=True) as file:
+        file.write(b"whole")
+
+    with suppress(OSError), system.replacing(path) as file:
+        file.write(b"half of")
+        raise OSError
+
+    assert [one.name for one in tmp_path.iterdir()] == ["it"]
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"whole", 0o600)

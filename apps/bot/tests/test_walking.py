@@ -19,8 +19,6 @@ from bot.commands import parser
 from bot.progress import Progress
 from dydx_conn import Recording
 
-SECOND = 1_000_000_000
-
 
 def figures(profit: float | None) -> RunFigures:
     """Make figures of which only the profit matters."""
@@ -75,6 +73,7 @@ def test_a_grid_is_walked_over_all_its_variants(
         (["--train", "30d"], "expected --train and --test, got --train without --test"),
         (["--test", "7d"], "expected --train and --test, got --test without --train"),
         (["--train", "30d", "--test", "7d"], "expected at least 888 hours, to train and to test"),
+        (["--objective", "calmar"], "expected --train and --test beside --objective, got neither"),
         (["--train", "1m", "--test", "1m", "--objective", "luck"], "expected an objective (profit"),
         (["--train", "1m", "--test", "1m", "--journal"], "expected --train alone, or --journal"),
     ],

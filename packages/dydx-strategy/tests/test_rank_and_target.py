@@ -297,6 +297,21 @@ def test_a_market_in_trouble_is_closed_with_that_reason(trouble):
     assert closed.reasons[0] == f"close: {trouble} (5.0 s)"
 
 
+def test_what_a_restart_found_is_not_closed_while_its_first_scores_are_on_their_way():
+    """Candles of the time before may take a minute to come; scores that were there may not."""
+    strategy, market = plain(Account(BTC_USD=5_000.0), holding_s=0), Market()
+    first = [made for at in (0, 5, 55) for made in strategy.look(market.scored(at, imbalance=50))]
+    [closed] = strategy.look(market.scored(65, imbalance=50))
+
+    assert [hold.reasons for hold in first] == [
+        (
+            "found +5,000 USDC: adopted, it may be closed",
+            "it has no momentum yet (0.0 s < 60 s)",
+        )
+    ]
+    assert closed.reasons[0] == "close: it has no momentum yet (60.0 s)"
+
+
 def test_trouble_that_passes_within_the_patience_changes_nothing():
     """A reconnection must not cost a round trip."""
     strategy, market = plain(patience_s=8), Market()

@@ -10,6 +10,7 @@ import argparse
 import importlib
 import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -28,12 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # `bot` alone, or with options alone, plays the bundled recording.
     if not typed or (typed[0].startswith("-") and typed[0] not in ("-h", "--help", "--version")):
         typed.insert(0, "replay")
-    options = parser().parse_args(typed)
+    options = parsed(typed)
     former, sys.unraisablehook = sys.unraisablehook, end_again
+    from bot.hangup import handler_of
+
     # Whoever ends a run politely gets what Ctrl-C gets: its report, its recording closed.
     for number in _ENDS[1:]:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, handler_of(number, options.command))
     code = 0
     try:
         # What these load takes most of a second on a busy machine: Ctrl-C ends that, too.
@@ -51,6 +54,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     finally:
         sys.unraisablehook = former
+
+
+def parsed(typed: Sequence[str]) -> argparse.Namespace:
+    """Parse what was typed; once help, the version or an error is printed the program ends."""
+    try:
+        try:
+            return parser().parse_args(typed)  # type: ignore[no-any-return]
+        except SystemExit as done:
+            code = flushed(int(done.code or 0))
+    except KeyboardInterrupt:  # this takes a while on a busy machine
+        code = 130
+    except BrokenPipeError:
+        sys.stdout, code = None, 0
+    except OSError as error:
+        sys.stdout, code = None, 2
+        print(f"{_NO_FILE}{words_of(error)}", file=sys.stderr)
+    raise SystemExit(code)
 
 
 def end_again(lost: "sys.UnraisableHookArgs") -> None:
@@ -107,11 +127,17 @@ def flushed(code: int) -> int:
             raise
         except OSError as error:
             setattr(sys, name, None)  # the interpreter would try again, and fail
-            print(f"{_NO_FILE}{error}", file=sys.stderr)  # of None nothing is printed
+            print(f"{_NO_FILE}{words_of(error)}", file=sys.stderr)  # of None nothing is printed
             code = code or 2
     return code
 
 
+def words_of(error: Exception) -> str:
+    """Return what an error says, without the numbers and names that only a program needs."""
+    return _NUMBERED.sub("", str(error))
+
+
+_NUMBERED: Final = re.compile(r"\bConnect\w*Error: |\[Errno -?\d+\] ")
 _NO_FILE: Final = "bot: expected files that can be read and written, got "
 
 
@@ -122,11 +148,11 @@ def run(options: argparse.Namespace) -> int:
         code: int = getattr(importlib.import_module(module), function)(options)
         return code
     except raised() as error:
-        print(f"bot: {error}", file=sys.stderr)
+        print(f"bot: {words_of(error)}", file=sys.stderr)
     except BrokenPipeError:
         raise
     except OSError as error:
-        print(f"{_NO_FILE}{error}", file=sys.stderr)
+        print(f"{_NO_FILE}{words_of(error)}", file=sys.stderr)
     return 2
 
 

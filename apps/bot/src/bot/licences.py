@@ -89,11 +89,12 @@ def parts() -> Iterator[Part]:
             yield Part(name=name, version=version, licence="see its text", files=_within(file.stem))
 
 
-def distributions(name: str = "bot") -> dict[str, Distribution]:
-    """Return what a distribution requires with all its extras, itself too, by name."""
+def distributions() -> dict[str, Distribution]:
+    """Return what the bot requires with all its extras, itself too, by name."""
     found: dict[str, Distribution] = {}
     seen: set[tuple[str, str]] = set()
-    ahead = [(name, extra) for extra in ("", *_extras(name))]
+    extras = distribution("bot").metadata.get_all("Provides-Extra") or []
+    ahead = [("bot", extra) for extra in ("", *extras)]
     while ahead:
         one, extra = ahead.pop()
         if (_same(one), extra) in seen:
@@ -105,10 +106,6 @@ def distributions(name: str = "bot") -> dict[str, Distribution]:
             continue
         ahead += _required(found[_same(one)], extra)
     return dict(sorted(found.items()))
-
-
-def _extras(name: str) -> list[str]:
-    return distribution(name).metadata.get_all("Provides-Extra") or []
 
 
 def _required(found: Distribution, extra: str) -> Iterator[tuple[str, str]]:

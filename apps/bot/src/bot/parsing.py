@@ -7,6 +7,7 @@ is loaded once something is wrong.
 import argparse
 import os
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NoReturn
 
@@ -46,6 +47,13 @@ class Parser(argparse.ArgumentParser):
             own = self.commands.choices[options.command]
             own.refuse([text.partition("=")[0] for text in left if text.startswith("-")], words)
         return options
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # What is printed has somewhere to go, or there is an error: argparse would hide it.
+        if file is sys.stdout:
+            file.write(message)
+        else:
+            super()._print_message(message, file)
 
     def refuse(self, options: list[str], words: list[str]) -> NoReturn:
         """Report what this command does not take: options by their names, words by their number."""
@@ -89,8 +97,8 @@ class Parser(argparse.ArgumentParser):
 
 # argparse's own words, and what is printed in their place: expected, got.
 _REWORDED: Final = (
-    (r"^argument COMMAND: ", ""),
-    (r"^argument (\S+): ", r"\1: "),
+    (r"^argument (-\S+): ", r"\1: "),
+    (r"^argument \S+: ", ""),  # a word: what is expected says which
     (r"expected (one|at least one) argument$", "expected a value, got none"),
     (r"ignored explicit argument (.+)$", r"expected no value, got \1"),
     (r"^ambiguous option: (\S+) could match (.+)$", r"expected one of \2, got \1"),

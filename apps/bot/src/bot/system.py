@@ -3,6 +3,7 @@
     resource (Unix) ──► memory_mb, peak_mb, file_limits
     fcntl (Unix) ──► lock: a file taken for as long as this process has it open
     a file of its owner alone ──► secret_of: what is in it, or why it is not safe there
+    replacing ──► a file that is there once it is written whole, and as it was before until then
     sys ──► own_command: how this program is started once more
     importlib ──► absent: which extra is not installed, and what installs it
 
@@ -15,10 +16,11 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import BinaryIO, Final, TypeVar
 
 from dydx_conn import ConnError
 
@@ -84,6 +86,27 @@ def secret_of(path: Path, most: int) -> bytes:
             got = f"mode {found.st_mode & 0o777:o} of user {found.st_uid}"
             raise ConnError(f"expected {path} to be readable by you alone (chmod 600), got {got}")
         return file.read(most)
+
+
+@contextmanager
+def replacing(path: Path, mode: int = 0o600, *, on_disk: bool = False) -> Iterator[BinaryIO]:
+    """Yield what is to take the place of a file: whole, or not at all whoever is killed meanwhile.
+
+    `mode` is that of the new one; with `on_disk` no power cut takes it away either.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.unlink(missing_ok=True)
+    try:
+        file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_LINK, mode)
+        with open(file, "wb") as out:
+            yield out
+            if on_disk:
+                out.flush()
+                os.fsync(out.fileno())
+        beside.replace(path)
+    finally:
+        with suppress(OSError):
+            beside.unlink()
 
 
 def own_command() -> list[str]:

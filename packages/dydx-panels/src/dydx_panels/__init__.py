@@ -4685,7 +4685,7 @@ def _equity_row(safety: SafetyPart, width: int) -> _Row:
     if result is None:
         return [*row, (" USDC", "dim")]
     paid = _usdc(result.paid_in) or 0.0
-    of = f" of {_figure(paid, 0 if paid == int(paid) else 2)}"
+    of = f" of {_figure(paid, 0 if abs(paid - round(paid)) < 0.005 else 2)}"
     words = f" USDC {result.paid_words}" if width >= _ROOM + 6 else f" {result.paid_words}"
     return [*row, (of, style), (words, "dim")]
 

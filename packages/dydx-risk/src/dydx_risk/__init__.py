@@ -3292,6 +3292,21 @@ class Policy(BaseModel):
     guard_cuts: int = Field(
         default=4, ge=1, le=10, description="steps in which the guard goes from keeping to nothing"
     )
+    guard_levels: int = Field(
+        default=25, ge=1, le=1_000, description="levels of a book that an order of the guard takes"
+    )
+    guard_reach_bps: int = Field(
+        default=300, ge=0, lt=10_000,
+        description="how far from the best price the guard counts on a book, in bps",
+    )  # fmt: skip
+    guard_haircut_bps: int = Field(
+        default=300, ge=0, lt=10_000,
+        description="what the guard takes from the oracle price where no book is known, in bps",
+    )  # fmt: skip
+    guard_chase: float = Field(
+        default=0.75, ge=0, lt=1,
+        description="how much of the way to liquidation the worst price of the guard may give up",
+    )  # fmt: skip
     taker_fee_ppm: int = Field(
         default=500, ge=0, le=100_000, description="what taking costs, in parts per million"
     )
@@ -3368,7 +3383,11 @@ class Policy(BaseModel):
             act_below=self.act_below,
             restore_to=self.restore_to,
             cuts=self.guard_cuts,
+            levels=self.guard_levels,
             slippage_bps=self.guard_slippage_bps,
+            reach_bps=self.guard_reach_bps,
+            haircut_bps=self.guard_haircut_bps,
+            chase=self.guard_chase,
             taker_fee_ppm=self.taker_fee_ppm,
         )
 
@@ -5705,8 +5724,8 @@ class Defence:
 
     def judge_by(self, was: Policy, policy: Policy) -> None:
         """Go on by another policy."""
-        self.move.judge_by(was, policy)
         self._planner = Planner(policy.flight)
+        self.move.judge_by(was, policy)
 
     def _follow(self, margin: MarginFigures, policy: Policy) -> None:
         """Begin a move where the distance that is defended is lost."""
@@ -6424,8 +6443,9 @@ class Risk:
         """
         if policy == (was := self.policy):
             return
-        self.policy, self.watcher.keep_above = policy, policy.keep_above
+        # First, as it may raise: one that the guard cannot fly by changes nothing.
         self._defence.judge_by(was, policy)
+        self.policy, self.watcher.keep_above = policy, policy.keep_above
         self._course.judge_by(was, policy)
         self.valued.moved.update(self.valued.held, self.account.unreadable)
         self._settle()

@@ -795,13 +795,17 @@ def _damping(share: float) -> str:
 # What is remembered of a market, what would be done in it, and what room there is: the parts of a
 # look at all markets. Nothing here decides.
 
+# How long what is held from the start waits for its first scores: the candles of a hundred markets
+# take a venue's rate limit that long, and a second try of those that were not answered.
+_BEGINS_S: Final = 60.0
+
 
 class _Market:
     """What the strategy remembers of a market; what is held in it is looked up at each look."""
 
     __slots__ = (
-        "cut_reason", "cut_usdc", "exposure", "held", "news", "opinion", "out_since", "refusal",
-        "scored", "since", "stranded", "ticker", "trouble", "troubled_at",
+        "cut_reason", "cut_usdc", "exposure", "held", "judged", "news", "opinion", "out_since",
+        "refusal", "scored", "since", "stranded", "ticker", "trouble", "troubled_at",
     )  # fmt: skip
 
     def __init__(self, scored: Scored) -> None:
@@ -809,6 +813,7 @@ class _Market:
         # As of the look that is going on.
         self.scored = scored
         self.opinion = Composite(50.0)
+        self.judged = False  # whether there ever was an opinion
         # Signed: what is held, and the same with what is approved and not filled yet.
         self.held = self.exposure = 0.0
         self.since: int | None = None
@@ -830,6 +835,7 @@ class _Market:
         # A position is not left because a price is old: silence and what is unknown count.
         found = stopping(self.scored.view, "entry", None if self.taken else at)
         trouble = found[0].why if found else self.opinion.missing
+        self.judged |= not self.opinion.missing
         if trouble and not self.trouble:
             self.troubled_at, self.stranded = at, ""
         self.trouble = trouble
@@ -1166,6 +1172,9 @@ class RankAndTarget:
     def _plan_trouble(self, market: _Market, at: int) -> _Plan:
         lasted = (at - market.troubled_at) / 1e9
         patience = self.settings.patience_s
+        if not market.judged and market.trouble == market.opinion.missing:
+            # A run that begins with it: the past that scores are made of is still on its way.
+            patience = max(patience, _BEGINS_S)
         if not market.exposure:
             return _Plan.stay(market, f"not judged: {market.trouble}")
         if lasted < patience:

@@ -132,7 +132,7 @@ class Columns(msgspec.Struct, frozen=True):
     of: dict[str, str]
 
 
-def columns_of(names: Sequence[str], typed: Mapping[str, str], kind: str = "") -> Columns:
+def columns_of(names: Sequence[str], typed: Mapping[str, str]) -> Columns:
     """Choose the columns of a table; `UnfitError` where one that is needed is not found."""
     for role, name in typed.items():
         if role not in _NAMES:
@@ -145,8 +145,7 @@ def columns_of(names: Sequence[str], typed: Mapping[str, str], kind: str = "") -
         role: next((plain[name] for name in known if name in plain), "")
         for role, known in _NAMES.items()
     } | dict(typed)
-    if not kind:
-        kind = "candles" if found["open"] and found["close"] else "trades"
+    kind = "candles" if found["open"] and found["close"] else "trades"
     missing = [role for role in _NEEDED[kind] if not found[role]]
     if missing:
         what = f"expected columns for the {' and '.join(missing)} of {kind}"

@@ -74,7 +74,8 @@ class _Import:
         """Return lines of the report, the frames and the header of the recording."""
         for file in self.files:
             if not file.is_file():
-                raise UnfitError(f"expected a file to import, got {file}, which is not here")
+                what = "a directory" if file.is_dir() else "which is not here"
+                raise UnfitError(f"expected a file to import, got {file}, {what}")
         captures = {file: capture_of(file) for file in self.files}
         if set(captures.values()) - {"", TRADES}:
             return self._captured(captures)

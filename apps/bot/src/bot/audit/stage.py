@@ -111,10 +111,10 @@ class Stage:
         self._see("oracle", ticker, price)
         self.block()
 
-    def market_at(self, price: int, ticker: str = BTC, size: int = 10) -> None:
+    def market_at(self, price: int, size: int = 10) -> None:
         """Move everything to a price: the book first, then the oracle."""
-        self.book([(price - 1, size)], [(price + 1, size)], ticker)
-        self.oracle(price, ticker)
+        self.book([(price - 1, size)], [(price + 1, size)])
+        self.oracle(price)
 
     def change(self, ticker: str = BTC, **fields: str) -> None:
         """Change what the venue reports of a market."""

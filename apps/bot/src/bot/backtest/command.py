@@ -72,6 +72,8 @@ def backtest(arguments: argparse.Namespace) -> int:
         require_parquet(arguments.trades)  # refused before the run, not after it
     if arguments.train or arguments.test:
         return _walked(arguments, variants, recordings, span)
+    if arguments.objective:
+        raise ConnError("expected --train and --test beside --objective, got neither")
     page_of = pages_of(arguments.report_html, len(recordings) * len(variants))
     runs = played_all(recordings, variants, span, page_of)
     outcomes = [run.outcome for run in runs]

@@ -6,7 +6,7 @@ In 80 columns the figures of a market stand in three tables, in 180 and more in 
 is a dash. Texts of elsewhere are made printable here: it draws on the stream behind the outlet.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, TextIO
 
 from dydx_conn import printable
@@ -124,8 +124,21 @@ _NARROW: Final = (
 # === Tables ===
 
 
-class Sheet(Console):
-    """A console that ends as every other output does where its reader has seen enough."""
+class Canvas(Console):
+    """What tables and lines are drawn on; it ends as all output does whose reader saw enough."""
+
+    def __init__(self, stream: TextIO, width: int | None) -> None:
+        super().__init__(file=stream, width=width, highlight=False, soft_wrap=False)
+
+    def put(self, text: str, style: str = "") -> None:
+        """Print a line, in whole where it is longer than there is room."""
+        self.print(Text(text, style=style), soft_wrap=True)
+
+    def titled(self, title: str, drawn: Table) -> None:
+        """Draw a table below its title."""
+        self.print("")
+        self.print(Text(printable(title), style="bold"))
+        self.print(drawn)
 
     def on_broken_pipe(self) -> None:
         """Let whoever runs the command see it: Rich would end the program with a 1."""
@@ -137,46 +150,40 @@ def print_backtest(
     judged: Mapping[str, Judged] = {},
 ) -> None:  # fmt: skip
     """Draw what was played, how each strategy did on it, and how each market did."""
-    console = Sheet(file=stream, width=width, highlight=False, soft_wrap=False)
+    console = Canvas(stream, width)
     for line in head_lines(outcomes, span):
-        console.print(Text(line), soft_wrap=True)
+        console.put(line)
     by_strategy = {one.strategy: list[Outcome]() for one in outcomes}
     for one in outcomes:
         by_strategy[one.strategy].append(one)
     if len(outcomes) > 1:
         wide = console.width > _ROOM
-        _print_titled(console, "all runs", overview(by_strategy, wide=wide))
+        console.titled("all runs", overview(by_strategy, wide=wide))
     for strategy, those in by_strategy.items():
         for title, drawn in tables(strategy, those, wide=console.width >= WIDE):
-            _print_titled(console, title, drawn)
-        console.print(Text(exits_line(those)), soft_wrap=True)
+            console.titled(title, drawn)
+        console.put(exits_line(those))
         if (found := judged.get(strategy)) is not None:
             print_judged(console, strategy, found)
     console.print("")
     for one in outcomes:
-        console.print(Text(hash_line(one, several=len(outcomes) > 1)), soft_wrap=True)
+        console.put(hash_line(one, several=len(outcomes) > 1))
     more = [CARRIED] if len({one.recording for one in outcomes}) > 1 else []
     for line in (*CONVENTIONS, *(INTERVALS if judged else ()), *more):
         console.print(Text(line, style="dim"))
 
 
-def print_judged(console: Console, title: str, found: Judged) -> None:
+def print_judged(console: Canvas, title: str, found: Judged) -> None:
     """Draw how far a result can be believed."""
     if found.intervals:
-        made = _table("figure", ("value", "from", "to"))
+        made = table("figure", "value", "from", "to")
         for row in interval_rows(found):
             made.add_row(*map(Text, row))
-        _print_titled(console, f"{title}: how certain; 95 of 100 samples", made)
+        console.titled(f"{title}: how certain; 95 of 100 samples", made)
     if words := holding_words(found):
-        console.print(Text(f"buy and hold {words}"), soft_wrap=True)
+        console.put(f"buy and hold {words}")
     style = "bold" if not found.is_luck else "bold yellow"
-    console.print(Text(f"chance       {found.verdict}", style=style), soft_wrap=True)
-
-
-def _print_titled(console: Console, title: str, drawn: Table) -> None:
-    console.print("")
-    console.print(Text(printable(title), style="bold"))
-    console.print(drawn)
+    console.put(f"chance       {found.verdict}", style)
 
 
 def head_lines(outcomes: Sequence[Outcome], span: Span) -> list[str]:
@@ -218,8 +225,8 @@ def overview(by_strategy: Mapping[str, Sequence[Outcome]], *, wide: bool) -> Tab
 
     The last column is the share of what was filled that the tape bears out.
     """
-    titles = ("recording", *(one.title for one in _OVERVIEW), "borne out")
-    made = _table("strategy", titles)
+    titles = (one.title for one in _OVERVIEW)
+    made = table("strategy", "recording", *titles, "borne out", left=("recording",))
     for strategy, those in by_strategy.items():
         for one in those:
             name = _cut(strategy, _STOPPED if one.failure else "", wide=wide)
@@ -251,7 +258,7 @@ def tables(strategy: str, those: Sequence[Outcome], *, wide: bool) -> Iterator[t
     several = f", {len(figures)} recordings" if len(figures) > 1 else ""
     parts = [("USDC", tuple(column for _, part in _NARROW for column in part))] if wide else _NARROW
     for title, columns in parts:
-        made = _table("market", [one.title for one in columns])
+        made = table("market", *(one.title for one in columns))
         for ticker, one in markets.items():
             _add(made, ticker, one, columns)
         _add(made, TOTAL, total, columns, last=True)
@@ -271,15 +278,18 @@ def hash_line(one: Outcome, *, several: bool) -> str:
     return one_line(f"run hash     {one.figures.run_hash}{named}")
 
 
-def _table(name: str, columns: Sequence[str]) -> Table:
+def table(first: str, *titles: str, left: Collection[str] = (), most: int | None = None) -> Table:
+    """Return a table without lines; texts are cut at `most` letters, figures never.
+
+    What is in the first column, and in those that are `left`, are texts.
+    """
     made = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
-    made.add_column(name, overflow="ellipsis", no_wrap=True)
-    for column in columns:
-        is_text = column == "recording"
-        made.add_column(
-            column, justify="left" if is_text else "right", no_wrap=True,
-            overflow="ellipsis" if is_text else "fold",
-        )  # fmt: skip
+    made.add_column(first, overflow="ellipsis", no_wrap=True)
+    for title in titles:
+        if title in left:
+            made.add_column(title, no_wrap=True, overflow="ellipsis", max_width=most)
+        else:
+            made.add_column(title, justify="right", no_wrap=True, overflow="fold")
     return made
 
 
@@ -297,10 +307,6 @@ def _add(
 
 
 def _style(text: str) -> str:
-    return (
-        "green"
-        if text.startswith("+")
-        else "red"
-        if text.startswith("-") and text != _UNKNOWN
-        else ""
-    )
+    if text == _UNKNOWN:
+        return ""
+    return {"+": "green", "-": "red"}.get(text[:1], "")

@@ -47,10 +47,10 @@ def sharpe(returns: Sequence[float], per_year: float = _YEAR_H) -> float | None:
     return mean / math.sqrt(variance) * math.sqrt(per_year) if variance else None
 
 
-def sortino(returns: Sequence[float], per_year: float = _YEAR_H) -> float | None:
+def sortino(returns: Sequence[float]) -> float | None:
     """Return mean over the root of the mean square of losses, annualised; None without a loss."""
     losses = math.sqrt(fmean([min(x, 0.0) ** 2 for x in returns])) if returns else 0.0
-    return fmean(returns) / losses * math.sqrt(per_year) if losses else None
+    return fmean(returns) / losses * math.sqrt(_YEAR_H) if losses else None
 
 
 def max_drawdown(returns: Sequence[float]) -> float:
@@ -64,12 +64,12 @@ def max_drawdown(returns: Sequence[float]) -> float:
     return deepest
 
 
-def calmar(returns: Sequence[float], per_year: float = _YEAR_H) -> float | None:
+def calmar(returns: Sequence[float]) -> float | None:
     """Return a year's return at this pace over the deepest fall; None without a fall."""
     worth, deepest = 1 + total_return(returns), max_drawdown(returns)
     if not deepest or worth <= 0:
         return None
-    return math.expm1(math.log(worth) * per_year / len(returns)) / deepest
+    return math.expm1(math.log(worth) * _YEAR_H / len(returns)) / deepest
 
 
 OF_RETURNS: Final[Mapping[str, Callable[[Sequence[float]], float | None]]] = {

@@ -13,24 +13,25 @@ from rich.table import Table
 from rich.text import Text
 
 from bot.backtest.figures import Figures
-from bot.backtest.shown import Sheet, print_judged
+from bot.backtest.shown import Canvas, print_judged, table
 from bot.backtest.walking import Walk
 from bot.outlet import one_line
 
 _WHEN: Final = 16  # letters of a time: to the minute
 _NAME: Final = 22  # letters of what was chosen: with it a row fits into 80
+_FOLDS: Final = ("chosen", "train", "test", "best", "profit", "trades")
 _SHARES: Final = frozenset(["win_rate", "max_drawdown_share", "exposure", "closest"])
 
 
 def print_walk(walk: Walk, stream: TextIO, width: int | None = None) -> None:
     """Draw the folds, the variants and what all tests came to."""
-    console = Sheet(file=stream, width=width, highlight=False, soft_wrap=False)
+    console = Canvas(stream, width)
     if not walk.complete:
-        console.print(Text("ended early  not all folds were walked"), soft_wrap=True)
-    _titled(console, f"folds: the best {words_of(walk.objective)} of each training", _folds(walk))
-    _titled(console, "all tests, USDC", _variants(walk))
+        console.put("ended early  not all folds were walked")
+    console.titled(f"folds: the best {words_of(walk.objective)} of each training", _folds(walk))
+    console.titled("all tests, USDC", _variants(walk))
     for line in _total_lines(walk):
-        console.print(Text(one_line(line)), soft_wrap=True)
+        console.put(one_line(line))
     print_judged(console, "joined tests", walk.judged)
     console.print("")
     for line in walk.conventions:
@@ -42,26 +43,8 @@ def words_of(objective: str) -> str:
     return objective.replace("_", " ")
 
 
-def _titled(console: Sheet, title: str, drawn: Table) -> None:
-    console.print("")
-    console.print(Text(printable(title), style="bold"))
-    console.print(drawn)
-
-
-def _table(*titles: str) -> Table:
-    made = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
-    for title in titles:
-        left = title in ("tested from", "chosen", "variant")
-        made.add_column(
-            title, justify="left" if left else "right", no_wrap=True,
-            overflow="ellipsis" if left else "fold",
-            max_width=_NAME if title == "chosen" else None,
-        )  # fmt: skip
-    return made
-
-
 def _folds(walk: Walk) -> Table:
-    made = _table("tested from", "chosen", "train", "test", "best", "profit", "trades")
+    made = table("tested from", *_FOLDS, left=("chosen",), most=_NAME)
     number = value_of(walk.objective)
     for fold in walk.folds:
         chosen = f"{fold.chosen}{' STOPPED' if fold.failure else ''}"
@@ -89,7 +72,7 @@ def _money(value: float | None) -> str:
 
 
 def _variants(walk: Walk) -> Table:
-    made = _table("variant", "folds", "profit")
+    made = table("variant", "folds", "profit")
     for one in walk.variants:
         row = f"always {printable(one.name)}", f"{one.chosen:,}", _money(one.profit)
         made.add_row(*map(Text, row))

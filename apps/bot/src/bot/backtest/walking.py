@@ -95,7 +95,7 @@ def plan_of(arguments: argparse.Namespace, span: Span) -> Plan:
     if train is None or test is None:
         given, missing = ("--test", "--train") if train is None else ("--train", "--test")
         raise ConnError(f"expected --train and --test, got {given} without {missing}")
-    name = arguments.objective
+    name = arguments.objective or "profit"
     if name not in OBJECTIVES:
         raise ConnError(f"expected an objective ({', '.join(OBJECTIVES)}), got {name!r}")
     return Plan(train, test, Objective.of(name), span)

@@ -10,7 +10,6 @@ id, and none beyond. No key is in it: whatever looks like one ends the making.
 
 import argparse
 import json
-import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -43,6 +42,7 @@ from bot.outlet import as_lines
 from bot.report.why import chain
 from bot.run.budget import Foreseen
 from bot.run.journal import JournalEntry
+from bot.system import replacing
 
 _AROUND_NS: Final = 60_000_000_000  # entries so near are there with all of their figures
 _ID: Final = re.compile(r"([A-Z])(\d{1,9})")
@@ -68,7 +68,8 @@ def bundle(arguments: argparse.Namespace) -> int:
         print(as_lines(["expected the bundle to repeat what it is about, got:", ""]))
         print(as_lines(as_words(findings)))
         return 1
-    _write(out, content)
+    with replacing(out) as file:
+        file.write(content)
     if arguments.json:
         print(json.dumps(msgspec.to_builtins(manifest), indent=2))
     else:
@@ -198,16 +199,3 @@ def _write_recording(path: Path, header: Header, source: Foreseen, frames: int) 
         writer.seq = max(writer.seq, frame.seq - 1)
         writer.write_frame(frame)
     writer.close()
-
-
-# === To where ===
-
-
-def _write(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(content)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -34,6 +34,7 @@ _RESAMPLES: Final = 500
 # Fewer moves of known outcome than this make no map.
 _FEWEST_FITTED: Final = 20
 _SECOND: Final = 1_000_000_000
+_SEED: Final = 0
 
 
 class Observation(NamedTuple):
@@ -196,9 +197,7 @@ def _brier(after: Sequence[Observation], map_: IsotonicMap | None) -> Brier | No
 # === Rank correlation ===
 
 
-def rank_correlation(
-    observations: Sequence[Observation], horizon_s: float, seed: int = 0
-) -> Correlation | None:
+def rank_correlation(observations: Sequence[Observation], horizon_s: float) -> Correlation | None:
     """Return how far scores and moves go together by rank, -1 to 1, with its 95 % interval.
 
     Ranks are signed (Wilcoxon's): of the score's distance to 50 and of the move's to 0. No mean is
@@ -222,7 +221,7 @@ def rank_correlation(
         return None
     # Blocks in which nothing moved, or no score was off 50, say nothing either way.
     speaking = sum(1 for xx, yy, _ in blocks.values() if xx * yy > 0.0)
-    low, high = _interval(value, [*blocks.values()], speaking, Random(seed))
+    low, high = _interval(value, [*blocks.values()], speaking, Random(_SEED))
     return Correlation(value=value, low=low, high=high, blocks=speaking)
 
 

@@ -220,9 +220,9 @@ COMMANDS: Final[dict[str, Command]] = {
             *WALK,
             option(
                 "--objective",
-                default="profit",
                 metavar="NAME",
-                help="by what is chosen: profit (default), sharpe, sortino, calmar, max_drawdown …",
+                help="by what --train chooses: profit (default), sharpe, sortino, calmar, "
+                "max_drawdown …",
             ),
             option(
                 "--compare",

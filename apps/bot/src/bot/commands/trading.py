@@ -63,7 +63,8 @@ COMMANDS: Final[dict[str, Command]] = {
         ),
         """\
 from nothing, on a venue of this machine (made-up markets, made-up money):
-  uv run --all-packages --group dev tools/venue      # in another terminal
+  uv run tools/venue                                 # in another terminal
+  alias bot='uv run bot'                             # where there is no bot
   export DYDX_PRIVATE_KEY=$(openssl rand -hex 32)    # a key that is yours alone
   curl 127.0.0.1:3002/faucet/tokens --json '
     {"address": "'$(bot keys address)'", "amount": 10000}'

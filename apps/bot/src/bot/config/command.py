@@ -27,7 +27,7 @@ from dydx_conn import ConnError, KeyProblem, seal, unseal
 from pydantic import BaseModel, SecretStr
 
 from bot.config.configured import environment_of, loaded_of
-from bot.config.document import SEALED, ConfigError, Fault, near, plain, read, shown
+from bot.config.document import SEALED, ConfigError, Fault, near, plain, quoted, read, shown
 from bot.config.environment import objection
 from bot.config.loaded import Loaded, load, settings_words
 from bot.config.passphrase import new_passphrase, passphrase
@@ -109,7 +109,7 @@ def _named(name: str | None) -> list[str]:
     if not found:
         known = [*SECTIONS, *PATHS]
         words = f"expected a setting or a section, got {shown(name)}{near(str(name), known)}"
-        raise ConfigError([Fault("bot config show", words)])
+        raise ConfigError([Fault("config show", words)])
     return found
 
 
@@ -123,7 +123,7 @@ def written(value: Any) -> str:
     """Return a value as YAML in one line."""
     if isinstance(value, str) and _BARE.fullmatch(value) and plain(value) == value:
         return value
-    return json.dumps(value, ensure_ascii=False)
+    return quoted(value)
 
 
 _BARE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
@@ -280,8 +280,8 @@ def sealing(arguments: argparse.Namespace) -> int:
     """Encrypt a secret into the file; everything else in it stays as it is."""
     name: str = arguments.name or ""
     if name not in SECRETS:
-        words = f"expected a secret ({', '.join(SECRETS)}), got {shown(name)}"
-        raise ConfigError([Fault("bot config seal", words)])
+        words = f"expected a secret ({', '.join(SECRETS)}), got {shown(name) if name else 'none'}"
+        raise ConfigError([Fault("config seal", words)])
     loaded = loaded_of(arguments)
     path = loaded.path or Path(FILE)
     value, word = _value(name), _passphrase(loaded)

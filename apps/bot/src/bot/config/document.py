@@ -9,6 +9,7 @@ otherwise; no tag makes anything else of it. Nothing here knows which settings t
 
 import difflib
 import errno
+import json
 import os
 import re
 import stat
@@ -278,6 +279,16 @@ class _Reader:
                 self.places[(*path, key.value, KEY)] = where
                 found[key.value] = self.value(part, (*path, key.value))
         return found
+
+
+# What YAML has no room for, and JSON has: the control characters beyond ASCII, line separators.
+_UNPRINTABLE: Final = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+
+
+def quoted(value: Any) -> str:
+    """Return a value as JSON in one line that is YAML, too."""
+    text = json.dumps(value, ensure_ascii=False)
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 SEALED: Final = "sealed"  # the section whose values are encrypted

@@ -139,6 +139,10 @@ POLICY: Final[dict[str, tuple[Any, Any]]] = {
     "max_oracle_bps":        (200,      200),
     "max_slippage_bps":      (None,     None),
     "guard_cuts":            (4,        4),
+    "guard_levels":          (25,       25),
+    "guard_reach_bps":       (300,      300),
+    "guard_haircut_bps":     (300,      300),
+    "guard_chase":           (0.75,     0.75),
     "taker_fee_ppm":         (500,      500),
     "hand_beside":           (False,    False),  # --hand-beside sets it
     "good_til_blocks":       (5,        5),

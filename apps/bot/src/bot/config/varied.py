@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from bot.config.document import ConfigError, Fault
+from bot.config.document import ConfigError, Fault, quoted
 from bot.config.layers import RECORDING
 from bot.config.loaded import Loaded, load
 from bot.config.settings import PATHS
@@ -88,8 +88,7 @@ def _lines(nested: Mapping[str, Any], indent: str) -> list[str]:
         if isinstance(value, dict) and value and indent.count("  ") < _DEPTH:
             found += [f"{indent}{name}:", *_lines(value, f"{indent}  ")]
         else:
-            # JSON is YAML; a line of it is read as it was written.
-            found.append(f"{indent}{name}: {json.dumps(value, ensure_ascii=False)}")
+            found.append(f"{indent}{name}: {quoted(value)}")
     return found
 
 

@@ -4,6 +4,7 @@ errors: a count a minute, class and endpoint ──► grouped ──► a line 
 """
 
 import argparse
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
@@ -11,7 +12,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, RowMapping, func, select
 
 from bot.database.tables import errors, runs, shown
-from bot.history.listing import Column, Listing, printed, table
+from bot.history.listing import WIDTH, Column, Listing, printed, table
 from bot.history.orders import nothing_yet
 from bot.history.reading import (
     NothingYetError,
@@ -24,7 +25,8 @@ from bot.history.reading import (
 from bot.history.when import chosen, span, span_words
 from bot.times import iso
 
-FIELDS: Final = ("group", "class", "endpoint", "count", "first", "last", "sample")
+# The endpoint is that of the sample: of how many it is one is in `endpoints`.
+FIELDS: Final = ("group", "class", "endpoint", "count", "first", "last", "sample", "endpoints")
 _MINUTE_NS: Final = 60_000_000_000
 _TIMES: Final = {"minute": _MINUTE_NS, "hour": 60 * _MINUTE_NS, "day": 24 * 60 * _MINUTE_NS}
 GROUPS: Final = ("class", "endpoint", "run", *_TIMES)
@@ -85,9 +87,11 @@ def _rows(
         group = errors.c["run_id" if by == "run" else by]
     kinds = [errors.c["class"], *([errors.c.endpoint] if by == "endpoint" else [])]
     count, last = func.sum(errors.c.count), func.max(errors.c.minute)
+    endpoints = func.count(errors.c.endpoint.distinct())
     query = (
         select(group.label("group"), *kinds, count.label("count"),
-               func.min(errors.c.minute).label("first"), last.label("last"))
+               func.min(errors.c.minute).label("first"), last.label("last"),
+               endpoints.label("endpoints"))
         .where(*which)
         .group_by(group, *kinds)
         .order_by(*((group.desc(), count.desc()) if by in _TIMES else (count.desc(), last.desc())))
@@ -101,6 +105,7 @@ def _fields(
     connection: Connection, row: RowMapping, by: str, which: Sequence[ColumnElement[bool]]
 ) -> dict[str, Any]:
     same = [errors.c[name] == row[name] for name in ("class", "endpoint") if name in row]
+    same += [errors.c.run_id == row["group"]] if by == "run" else []
     # The newest of them has the sample.
     newest = select(errors.c.sample, errors.c.endpoint).where(*which, *same)
     newest = newest.where(errors.c.minute == row["last"]).limit(1)
@@ -109,6 +114,7 @@ def _fields(
         "group": iso(row["group"]) if by in _TIMES else row["group"],
         "class": row["class"], "endpoint": row.get("endpoint", endpoint), "count": row["count"],
         "first": iso(row["first"]), "last": iso(row["last"]), "sample": sample,
+        "endpoints": row["endpoints"],
     }  # fmt: skip
 
 
@@ -125,17 +131,23 @@ def _lines(
     yield ""
     timed = by in _TIMES or by == "run"
     columns = (
-        *((Column(by),) if timed else ()), Column("count", right=True), Column("class", cut=True),
-        Column("endpoint", cut=True), Column("first"), Column("last"),
+        *((Column(by, right=by == "run"),) if timed else ()), Column("count", right=True),
+        Column("class", cut=True), Column("endpoint", cut=True), Column("first"), Column("last"),
     )  # fmt: skip
     yield from table(columns, [
         [*([_group(row["group"])] if timed else []), f"{row['count']:,}", row["class"],
-         row["endpoint"], _minute(row["first"]), _minute(row["last"])]
+         _endpoint(row), _minute(row["first"]), _minute(row["last"])]
         for row in rows
     ])  # fmt: skip
     yield ""
     for row in rows[:3]:
-        yield f"{row['class']}: {row['sample']}"[:200]
+        yield from textwrap.wrap(f"{row['class']}: {row['sample']}"[:200], WIDTH)
+    if any(row["endpoints"] > 1 for row in rows):
+        yield "bot errors --by endpoint has each of the endpoints"
+
+
+def _endpoint(row: dict[str, Any]) -> str:
+    return row["endpoint"] if row["endpoints"] == 1 else f"{row['endpoints']} endpoints"
 
 
 def _group(value: Any) -> str:

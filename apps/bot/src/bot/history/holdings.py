@@ -231,10 +231,10 @@ def _lines(rows: Sequence[RowMapping], arguments: argparse.Namespace, last: int)
     yield f"times are UTC{of_year}; all about one: bot positions {rows[0]['position_id'][:8]}"
 
 
-def _short(price: str) -> str:
+def _short(price: str, digits: int = 6) -> str:
     """Show no more of a price than matters to a person."""
     try:
-        return f"{float(price):,.6g}" if price else ""
+        return f"{float(price):,.{digits}g}" if price else ""
     except ValueError:
         return price
 
@@ -327,8 +327,8 @@ def _words(
     yield from labelled("position", what)
     yield from labelled("id", f"{position['position_id']} of run {run['id']}")
     yield from labelled("size", f"{position['size']}, {position['max_size']} at most")
-    left = f", left at {position['exit_price']}" if position["exit_price"] else ""
-    yield from labelled("price", f"entered at {position['entry_price']}{left}")
+    left = f", left at {_short(position['exit_price'], 10)}" if position["exit_price"] else ""
+    yield from labelled("price", f"entered at {_short(position['entry_price'], 10)}{left}")
     ended = "" if position["closed"] is None else f", closed {utc(position['closed'])}"
     yield from labelled("time", f"opened {utc(position['opened'])}{ended} UTC")
     for name in _MONEY:

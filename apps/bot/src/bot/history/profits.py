@@ -75,7 +75,7 @@ class Choice:
 
     by: str
     runs: Mapping[int, RowMapping]
-    ticker: str | None
+    tickers: tuple[str, ...]
     since: int | None
     until: int | None
 
@@ -122,13 +122,13 @@ def _choice(connection: Connection, arguments: argparse.Namespace) -> Choice:
         terms.append(runs.c.chain_id.in_(chain_ids_of(connection, arguments.network)))
     if arguments.account is not None:
         terms.append(runs.c.account == account_of(connection, arguments.account))
-    ticker = arguments.ticker
-    if ticker is not None:
-        there = connection.execute(select(positions.c.ticker).distinct()).scalars()
-        ticker = chosen("a ticker", ticker, there)
+    tickers: tuple[str, ...] = ()
+    if arguments.ticker is not None:
+        there = {*connection.execute(select(positions.c.ticker).distinct()).scalars()}
+        tickers = tuple(chosen("a ticker", part, there) for part in arguments.ticker.split(","))
     found = connection.execute(select(runs).where(*terms).order_by(runs.c.id)).mappings()
     return Choice(
-        by=by, runs={run["id"]: run for run in found}, ticker=ticker, since=since, until=until
+        by=by, runs={run["id"]: run for run in found}, tickers=tickers, since=since, until=until
     )
 
 
@@ -147,7 +147,7 @@ def summed(connection: Connection, choice: Choice) -> tuple[dict[Any, Group], Gr
                 group.unvalued += 1
             else:
                 group.sums[name] += int(amount)
-    if choice.ticker is None:
+    if not choice.tickers:
         _add_equity(connection, choice, groups, total)
     return dict(sorted(groups.items())), total
 
@@ -163,12 +163,13 @@ def _amounts(connection: Connection, choice: Choice) -> Iterator[Amount]:
         ("funding", funding_payments, funding_payments.c.at, funding_payments.c.quote),
         ("fees", fills, fills.c.at, fills.c.fee),
     ]
-    if choice.ticker is None and choice.by != "market":
+    if not choice.tickers and choice.by != "market":
         sources.append(("transfers", transfers, transfers.c.at, transfers.c.quote))
     for name, of, at, amount in sources:
         ticker = of.c.ticker if "ticker" in of.c else sqlalchemy.literal("")
         day = (at // _DAY_NS).label("day")
-        terms = [] if choice.ticker is None else [ticker == choice.ticker]
+        terms: list[ColumnElement[bool]] = []
+        terms += [ticker.in_(choice.tickers)] if choice.tickers else []
         terms += [] if choice.since is None else [at >= choice.since]
         terms += [] if choice.until is None else [at < choice.until]
         query = (

@@ -50,7 +50,8 @@ def keep_keys(arguments: argparse.Namespace) -> int:
     account = account_settings(arguments)
     if arguments.act == "rotate":
         if not Path(account.keys).is_file():  # before anybody types a passphrase for it
-            raise KeyProblem(f"expected --keys FILE for bot keys rotate, got {account.keys}")
+            got = "none" if account.keys == "env" else f"no file {account.keys}"
+            raise KeyProblem(f"expected --keys FILE for bot keys rotate, got {got}")
         rotate(account.keys, passphrase("old passphrase: "), new_passphrase())
         print(f"{account.keys}: encrypted with the new passphrase")
         return 0

@@ -10,8 +10,8 @@ nothing and is noted once. The run's own thread sees the act alone.
 """
 
 import contextlib
-import os
 import queue
+import signal
 import stat
 import sys
 import threading
@@ -38,6 +38,7 @@ from bot.config.layers import Layer, of_document
 from bot.config.loaded import Loaded
 from bot.config.place import FILE
 from bot.config.settings import PATHS, SECRETS, Settings, value_of
+from bot.hangup import has_terminal
 from bot.live.troubles import Handler, handled
 from bot.run.acts import act
 from bot.run.composition import Bot
@@ -129,7 +130,7 @@ class Reloader:
         signals: dict[str, Handler] = {}
         if not has_terminal():
             signals = {"SIGHUP": lambda *_: self._requests.put("signal")}
-        with handled(by_number(signals)):
+        with handled(by_number(signals), left=(signal.SIG_IGN,)):
             thread.start()
             try:
                 yield
@@ -273,21 +274,9 @@ def _content(path: Path) -> bytes | None:
         return None
 
 
-_TERMINAL: Final = "/dev/tty"  # whichever controls this process
-
-
 def place_of(loaded: Loaded, named: str | None) -> Path | None:
     """Return where a file is looked for, unless another one or none was `named`, or a recording's.
 
     Who has none yet may begin one while the run goes.
     """
     return None if named is not None or loaded.is_recorded else Path(FILE)
-
-
-def has_terminal() -> bool:
-    """Return whether this process has a terminal that could hang up; a daemon has none."""
-    try:
-        os.close(os.open(_TERMINAL, os.O_RDWR | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True

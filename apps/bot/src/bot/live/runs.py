@@ -49,6 +49,7 @@ from bot.run.beside import Beside, begun, noting, warned
 from bot.run.budget import REPLAYED, Budget
 from bot.run.composition import Bot, Options
 from bot.run.desk import Desk
+from bot.run.links import reason_words
 from bot.run.signals import Days, days_file, read_state
 
 if TYPE_CHECKING:
@@ -432,9 +433,10 @@ def ended(bot: Bot) -> int:
 def require_frames(bot: Bot, net: Network) -> None:
     """Refuse to report on a run in which the network sent nothing."""
     if not bot.data.views:
-        why = f": {bot.shown.last_loss.reason}" if bot.shown.last_loss else ""
+        why = f": {reason_words(bot.shown.last_loss.reason)}" if bot.shown.last_loss else ""
         sockets = " or ".join(net.sockets)
-        raise NetworkError(f"expected frames of {net.name} from {sockets}, got none{why}")
+        hint = ": is it there? uv run tools/venue" if net.name == "local" else ""
+        raise NetworkError(f"expected frames of {net.name} from {sockets}, got none{why}{hint}")
 
 
 # === Frames of a network ===

@@ -12,12 +12,13 @@ frames after a hole would replay to another run.
 import contextlib
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from dydx_conn import ConnError, Frame, Header, Inbox, Network, RecordingWriter
 
+from bot.hangup import passed
 from bot.run.acts import act
 from bot.run.beside import Beside
 from bot.run.composition import Bot
@@ -97,11 +98,13 @@ Handler = Callable[..., object] | signal.Handlers
 
 
 @contextlib.contextmanager
-def handled(handlers: Mapping[int, Handler]) -> Iterator[None]:
-    """Take signals, but those that somebody ignores already, and give them back at the end."""
+def handled(
+    handlers: Mapping[int, Handler], left: Collection[Handler] = (signal.SIG_IGN, passed)
+) -> Iterator[None]:
+    """Take signals, and give them back at the end; those are `left` that somebody ignores."""
     before = {number: signal.getsignal(number) for number in handlers}
     for number, handler in handlers.items():
-        if before[number] is not signal.SIG_IGN:
+        if before[number] not in left:
             signal.signal(number, handler)
     try:
         yield

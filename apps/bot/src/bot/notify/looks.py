@@ -195,7 +195,7 @@ def _summed(state: Seen, look: Look, settings: NotifySettings, found: list[Notic
     )  # fmt: skip
 
 
-def summary_of(state: Seen, look: Look, *, title: str = "summary") -> Notice:
+def summary_of(state: Seen, look: Look) -> Notice:
     """Return what has come of it since `state.began`: money in USDC."""
     since, before = state.began
     now, was = look.figures or Figures(), before or Figures()
@@ -213,7 +213,7 @@ def summary_of(state: Seen, look: Look, *, title: str = "summary") -> Notice:
     ]
     return Notice(
         kind="summary", subject=f"{look.account} {look.at}", at=look.at, level="info",
-        title=f"{title} since {utc(since)} UTC", words=", ".join(lines),
+        title=f"summary since {utc(since)} UTC", words=", ".join(lines),
     )  # fmt: skip
 
 

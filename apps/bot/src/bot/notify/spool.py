@@ -25,7 +25,7 @@ from bot.database.spill import started
 from bot.notify.notice import Message
 from bot.notify.throttle import Flow
 from bot.run.acts import private, state_directory
-from bot.system import NO_LINK, lock
+from bot.system import NO_LINK, lock, replacing
 
 MOST: Final = 500
 _MESSAGE: Final = ".json"
@@ -148,16 +148,8 @@ class Spool:
         private(self.path)
 
     def _write(self, path: Path, content: bytes) -> None:
-        part = path.with_name(f".{path.name}")
-        file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | NO_LINK, 0o600)
-        try:
-            with open(file, "wb") as out:
-                out.write(content)
-                out.flush()
-                os.fsync(out.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        with replacing(path, on_disk=True) as file:
+            file.write(content)
 
     def _read(self, path: Path) -> Message | None:
         try:

@@ -9,7 +9,6 @@ note …), `text` why. A pause, of entries, ends with its run. A network's frame
 out of one inbox; `among` lets acts in between the frames of a recording.
 """
 
-import contextlib
 import os
 import re
 import stat
@@ -21,7 +20,7 @@ import msgspec
 from dydx_conn import ConnError, Frame, Inbox, Network, Subaccount, fold
 from reactivex import Observable
 
-from bot.system import IS_UNIX, NO_LINK
+from bot.system import IS_UNIX, replacing
 
 # === Acts ===
 # Putting an act in, and letting acts in between the frames of a recording.
@@ -182,13 +181,5 @@ class Standstill:
 
     def _write(self, halted: Halted) -> None:
         private(self.path.parent)
-        # Whole or not at all: a run that is killed meanwhile leaves the one before.
-        beside = self.path.with_suffix(f".{os.getpid()}")
-        file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | NO_LINK, 0o600)
-        try:
-            with open(file, "wb") as out:
-                out.write(msgspec.json.encode(halted))
-            beside.replace(self.path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                beside.unlink()
+        with replacing(self.path) as file:
+            file.write(msgspec.json.encode(halted))

@@ -706,10 +706,10 @@ def _reload(bot: Bot, act: Frame, id_: str) -> None:
     except (ConnError, StrategyError) as error:
         bot._make(act.link, REFUSE, one_line(refusal(str(error))))
         return
-    bot.options = options
+    bot.risk.change(options.policy)
     if options.settings is not was.settings:  # equal ones may have another order
         bot._hubs.to_strategy.on_next(options.settings)
-    bot.risk.change(options.policy)
+    bot.options = options
     bot._hubs.to_risk.on_next(act)
     _edited(bot, act, id_)
 

@@ -10,7 +10,6 @@ which returns engines (`dydx_signals.Engine`): it is run here, with all rights o
 import contextlib
 import difflib
 import hashlib
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from dydx_signals import ALL, STANDARD, Engine, Scorer, SignalError
 from dydx_strategy import StrategyError, run_file
 
 from bot.run.acts import private, state_directory
+from bot.system import replacing
 
 Make = Callable[[], Engine]
 
@@ -176,7 +176,7 @@ class Days:
 def _clear(path: Path) -> None:
     # What a run was writing when it was killed.
     with contextlib.suppress(OSError):
-        for left in path.parent.glob(f"{path.stem}.[0-9]*"):
+        for left in path.parent.glob(f".{path.name}.[0-9]*"):
             if not Path("/proc", left.suffix[1:]).exists():
                 left.unlink()
 
@@ -211,14 +211,7 @@ def write_state(scorer: Scorer, source: str, path: Path) -> None:
 
 
 def _write(parts: Iterable[bytes], path: Path) -> None:
-    # Whole or not at all: who is killed meanwhile leaves what was there before.
     if path.parent == state_directory():
         private(path.parent)
-    beside = path.with_suffix(f".{os.getpid()}")
-    try:
-        with beside.open("wb") as file:
-            file.writelines(parts)
-        beside.replace(path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            beside.unlink()
+    with replacing(path, 0o666) as file:
+        file.writelines(parts)

@@ -7,7 +7,6 @@ before it no more. What was sent is compared in constant time, and stands in no 
 """
 
 import argparse
-import contextlib
 import hmac
 import os
 import secrets
@@ -19,7 +18,7 @@ from dydx_conn import ConnError
 
 from bot.config.api import ApiSettings
 from bot.run.acts import private, state_directory
-from bot.system import NO_LINK, secret_of
+from bot.system import replacing, secret_of
 
 Kind = Literal["read", "trading"]
 KINDS: Final[tuple[Kind, ...]] = ("trading", "read")
@@ -46,19 +45,12 @@ def file_of(settings: ApiSettings, kind: Kind) -> Path:
 
 def made(path: Path) -> None:
     """Write a new token into a file of its own, in place of the one that was there."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     if path.parent == state_directory():
         private(path.parent)
     try:
-        with contextlib.suppress(FileNotFoundError):
-            beside.unlink()
-        file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_LINK, 0o600)
-        with open(file, "w", encoding="ascii") as out:
-            out.write(f"{secrets.token_urlsafe(_BYTES)}\n")
-        beside.replace(path)
+        with replacing(path) as file:
+            file.write(f"{secrets.token_urlsafe(_BYTES)}\n".encode())
     except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink()
         what = f"expected to write a token into {path}"
         raise TokenError(f"{what}, got {error.strerror or error}") from None
 

@@ -106,9 +106,6 @@ def sampler_of(name: str, seed: int, objectives: int) -> Any:
     return makes[name]()
 
 
-SAMPLERS: Final = ("grid", "random", "tpe", "cmaes", "nsga2")
-
-
 def _suggested(trial: Any, field: Field) -> Any:
     if field.values:
         # By their number: a value may be a list, which is no category.

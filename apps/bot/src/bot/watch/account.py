@@ -34,8 +34,8 @@ from bot.watch.reading import (
     Reading,
     Seen,
     as_is,
+    block_time,
     exact_usdc,
-    iso,
     read,
     usdc,
 )
@@ -124,7 +124,7 @@ def _sources(reading: Reading) -> Iterator[str]:
         yield f"  chain    {INDEXER_ONLY}: {reading.no_chain}"
     else:
         about = "" if chain.whole else ", or a little later"
-        yield f"  chain    block {chain.height} of {iso(chain.time_ns)}{about}"
+        yield f"  chain    block {chain.height} of {block_time(chain.time_ns)}{about}"
     if indexer is None:
         yield f"  indexer  nothing: {reading.no_indexer}"
     else:
@@ -263,13 +263,13 @@ def past_lines(earlier: Past) -> Iterator[str]:
     """Yield what an account earned before, and what it did last."""
     spans = [f"{name} {_signed(amount)}" for name, amount in earlier.spans.items()]
     # The indexer adds to it once an hour: what was won or lost since then is not in it.
-    until = f"  until {iso(earlier.hours[-1][0])}" if earlier.hours else ""
+    until = f"  until {block_time(earlier.hours[-1][0])}" if earlier.hours else ""
     yield f"profit   {'  '.join([*spans, f'since it began {_signed(earlier.total)}'])}{until}"
     paid_in = _signed(earlier.net_transfers)
     yield f"funding  24 h {_signed(earlier.funding_24h)}   paid in {paid_in}"
     for title, rows in (("fill", earlier.fills), ("transfer", earlier.transfers)):
         for at, words in (rows or ())[:3]:
-            yield f"{title:9}{iso(at)} {words}"
+            yield f"{title:9}{block_time(at)} {words}"
         if rows is None:
             yield f"{title:9}unknown, the indexer did not answer"
 
@@ -313,7 +313,7 @@ def _seen_json(seen: Seen) -> dict[str, Any]:
     distance = None if margin is None else margin.distance
     return {
         "height": seen.height,
-        "time": iso(seen.time_ns) if seen.time_ns else None,
+        "time": block_time(seen.time_ns) if seen.time_ns else None,
         "one_height": seen.whole,
         "collateral": exact_usdc(seen.collateral),
         "unsettled_funding": exact_usdc(seen.unsettled),
@@ -379,6 +379,6 @@ def past_json(earlier: Past | None) -> dict[str, Any] | None:
         "profit_since_it_began": as_is(earlier.total),
         "net_transfers": as_is(earlier.net_transfers),
         "funding_24h": as_is(earlier.funding_24h),
-        "fills": [[iso(at), words] for at, words in (earlier.fills or ())[:_NEWEST]],
-        "transfers": [[iso(at), words] for at, words in (earlier.transfers or ())[:_NEWEST]],
+        "fills": [[block_time(at), words] for at, words in (earlier.fills or ())[:_NEWEST]],
+        "transfers": [[block_time(at), words] for at, words in (earlier.transfers or ())[:_NEWEST]],
     }

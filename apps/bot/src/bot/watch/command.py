@@ -21,7 +21,6 @@ from dydx_conn import (
     Frame,
     Inbox,
     Network,
-    NetworkError,
     Subaccount,
     find_recording,
     live,
@@ -33,7 +32,7 @@ from reactivex import Observable, operators
 from bot.config.configured import environment_of, loaded_of
 from bot.config.environment import look_at
 from bot.live.reach import held_until_due, is_reached, listened, reached
-from bot.live.runs import history_of, on_dashboard, until
+from bot.live.runs import history_of, on_dashboard, require_frames, until
 from bot.live.troubles import recorder
 from bot.outlet import as_lines
 from bot.run.beside import begun, noting, warned
@@ -93,7 +92,7 @@ def _watch(arguments: argparse.Namespace, targets: list[Target]) -> int:
             return frames.pipe(operators.do_action(noting(beside)))
 
         conduct(arguments, group, source, net.name, pasts, inbox, nearest(readings), net)
-    _require_frames(group, net)
+    require_frames(next(iter(group.bots.values())), net)
     return max(report(arguments, net, group, pasts.found), *map(warned, notices), 0)
 
 
@@ -199,14 +198,6 @@ def tickers_of(arguments: argparse.Namespace, readings: Iterable[Reading]) -> li
 
 def _path(text: str | None) -> Path | None:
     return Path(text) if text else None
-
-
-def _require_frames(group: Group, net: Network) -> None:
-    if not group.data.views:
-        bot = next(iter(group.bots.values()))
-        why = f": {bot.shown.last_loss.reason}" if bot.shown.last_loss else ""
-        sockets = " or ".join(net.sockets)
-        raise NetworkError(f"expected frames of {net.name} from {sockets}, got none{why}")
 
 
 # === The past ===

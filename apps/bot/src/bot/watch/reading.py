@@ -10,7 +10,6 @@ figures are exact to the quote quantum at that height. What cannot be read is No
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
@@ -47,6 +46,7 @@ from dydx_risk import (
 )
 
 from bot.progress import Progress
+from bot.times import utc
 from bot.watch.address import Target, parent_of
 
 _OPEN: Final = ("OPEN", "UNTRIGGERED", "BEST_EFFORT_OPENED")
@@ -377,9 +377,9 @@ def _reported(fields: SubaccountFields) -> tuple[Decimal, Decimal] | None:
         return None
 
 
-def iso(time_ns: int) -> str:
+def block_time(time_ns: int) -> str:
     """Return a block's time as it is printed, UTC, to the second."""
-    return f"{datetime.fromtimestamp(time_ns // 10**9, UTC):%Y-%m-%d %H:%M:%S}Z"
+    return f"{utc(time_ns)}Z"
 
 
 def usdc(quote_quantums: int | None, sign: str = "") -> str:
