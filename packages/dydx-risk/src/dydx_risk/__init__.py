@@ -4655,10 +4655,10 @@ def _unready(case: _Case) -> Iterator[_Objection]:
     yield from _resting(case)
     yield from _untradable(case.view, case.decision.at, case.now.policy)
     yield from _outdated(valued.held, case.decision.at, case.now.policy)
-    views = valued.views
-    others = [m for t in _occupied(valued) if t in views and (m := views[t].market) is not None]
-    if mixes_isolated([case.market, *(m for m in others if m is not case.market)]):
-        held = " ".join(sorted(other.ticker for other in others if other is not case.market))
+    beside = [view for t in _occupied(valued) if t != ticker and (view := valued.views.get(t))]
+    others = [market for view in beside if (market := view.market) is not None]
+    if mixes_isolated([case.market, *others]):
+        held = " ".join(sorted(other.ticker for other in others))
         yield "ISOLATED", "an isolated market needs a subaccount of its own", {"held": held}
     yield from _unmeasured(case)
 
