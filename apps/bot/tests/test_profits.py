@@ -73,7 +73,7 @@ def bot(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, sto
     monkeypatch.setattr("time.time_ns", lambda: NOON)
 
     def typed(*words: str) -> tuple[int, str, str]:
-        code = main([*words, "--database", stored])
+        code = main([words[0], "--database", stored, *words[1:]])
         out, err = capsys.readouterr()
         return code, out, err
 
@@ -83,18 +83,18 @@ def bot(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, sto
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return a database with a few rows of each kind."""
-    return written(tmp_path_factory.mktemp("profits"), ROWS | MORE)
+    return written(str(tmp_path_factory.mktemp("profits") / "bot.db"), ROWS | MORE)
 
 
-def written(place: Path, tables: dict[str, list[dict[str, Any]]]) -> str:
-    """Return a new database with these rows."""
-    engine = engine_of(str(place / "bot.db"))
+def written(url: str, tables: dict[str, list[dict[str, Any]]]) -> str:
+    """Write rows to a new database, and return it."""
+    engine = engine_of(url)
     upgrade(engine)
     with writing(engine).begin() as connection:
         for name, rows in tables.items():
             connection.execute(TABLES[name].insert(), rows)
     engine.dispose()
-    return str(place / "bot.db")
+    return url
 
 
 # === Positions ===
@@ -416,13 +416,30 @@ def test_errors_fit_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str
     row = {
         **MORE["errors"][0], "endpoint": "/v4/" + "orders/" * 20, "sample": '{"a":"b"} ' * 40,
     }  # fmt: skip
-    stored = written(tmp_path, {"runs": ROWS["runs"], "errors": [row]})
+    stored = written(str(tmp_path / "bot.db"), {"runs": ROWS["runs"], "errors": [row]})
 
     assert main(["errors", "--by", by, "--database", stored]) == 0
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
 # === All of them ===
+
+
+def test_a_server_has_the_same_answers(bot: Bot, postgresql: Callable[[], str]) -> None:
+    """Whatever is summed, grouped or sorted, and by whatever."""
+    server = written(postgresql(), ROWS | MORE)
+    typed = [
+        *(["pnl", "--by", by] for by in profits.GROUPS),
+        *(["errors", "--by", by] for by in failures.GROUPS),
+        *(["positions", "--sort", by] for by in ("opened", "net", "entry_price")),
+        ["pnl", "--ticker", "BTC-USD,ETH-USD"], ["history", "--ticker", "BTC-USD"],
+        ["history", "O1", "--run", "1"], ["positions", "11-f00d"],
+    ]  # fmt: skip
+
+    for words in typed:
+        here, there = (bot(*words, "--json", *where)[1] for where in ([], ["--database", server]))
+        assert json.loads(here) == json.loads(there)
+
 
 READING = ("history", "positions", "pnl", "errors")
 FIELDS = {"positions": holdings.FIELDS, "pnl": profits.FIELDS, "errors": failures.FIELDS}

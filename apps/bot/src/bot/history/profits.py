@@ -17,7 +17,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 import sqlalchemy
-from sqlalchemy import ColumnElement, Connection, RowMapping, func, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, select
 
 from bot.database.tables import (
     equity_points,
@@ -153,6 +153,8 @@ def summed(connection: Connection, choice: Choice) -> tuple[dict[Any, Group], Gr
 
 
 Amount = tuple[str, int, str, int, int | None]
+_ANY_TICKER: Final[ColumnElement[Any]] = sqlalchemy.literal_column("''")
+_ANY_DAY: Final[ColumnElement[Any]] = sqlalchemy.literal_column("0")
 
 
 def _amounts(connection: Connection, choice: Choice) -> Iterator[Amount]:
@@ -167,21 +169,25 @@ def _amounts(connection: Connection, choice: Choice) -> Iterator[Amount]:
         sources.append(("transfers", transfers, transfers.c.at, transfers.c.quote))
     for name, of, at, amount in sources:
         ticker = of.c.ticker if "ticker" in of.c else sqlalchemy.literal("")
-        day = (at // _DAY_NS).label("day")
+        # By no more than the groups want: of a million fills that is a tenth of the rows.
+        kinds: list[ColumnElement[Any]] = [_ANY_TICKER, _ANY_DAY]
+        if choice.by == "market":
+            kinds[0] = ticker
+        elif choice.by == "day":
+            kinds[1] = (at // _DAY_NS).label("day")
+        grouped = [each for each in kinds if each is not _ANY_TICKER and each is not _ANY_DAY]
         terms: list[ColumnElement[bool]] = []
         terms += [ticker.in_(choice.tickers)] if choice.tickers else []
         terms += [] if choice.since is None else [at >= choice.since]
         terms += [] if choice.until is None else [at < choice.until]
-        query = (
-            select(of.c.run_id, ticker.label("ticker"), day, func.sum(amount))
-            .where(*terms)
-            .where(amount.is_not(None))
-            .group_by(of.c.run_id, ticker, day)
-        )
-        for run_id, of_ticker, number, amount_ in connection.execute(query):
+        summed: Select[Any] = select(of.c.run_id, *kinds, func.sum(amount)).where(*terms)
+        summed = summed.where(amount.is_not(None)).group_by(of.c.run_id, *grouped)
+        for run_id, of_ticker, number, amount_ in connection.execute(summed):
             yield name, run_id, of_ticker, number, amount_
         if name == "unrealized":
-            unvalued = select(of.c.run_id, ticker, day).where(*terms).where(amount.is_(None))
+            unvalued: Select[Any] = (
+                select(of.c.run_id, *kinds).where(*terms).where(amount.is_(None))
+            )
             for run_id, of_ticker, number in connection.execute(
                 unvalued.where(of.c.status == "OPEN")
             ):
