@@ -17,7 +17,7 @@ from dydx_conn import Frame, Recording, RecordingWriter, find_recording, replay
 from hypothesis import HealthCheck, settings
 from leaks import look_at
 from servers import postgresql_server
-from sessions import pytest_collection_modifyitems  # noqa: F401  (a hook)
+from sessions import pytest_collection, pytest_collection_modifyitems  # noqa: F401  (hooks)
 
 ReadUntil = Callable[[int, bytes], bytes]
 
