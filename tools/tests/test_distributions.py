@@ -60,6 +60,21 @@ def test_a_distribution_has_its_papers(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MEMBERS)
+def test_a_changelog_is_short_and_names_what_there_is(name: str) -> None:
+    """14 entries a version of a layer, twice as many of the bot; no name is of an earlier day."""
+    directory = MEMBERS[name]
+    changelog = (directory / "CHANGELOG.md").read_text()
+    sources = "\n".join(file.read_text() for file in (directory / "src").rglob("*.py"))
+    words = {*re.findall(r"\w+", sources)}
+
+    entries = [version.count("\n- ") for version in re.split(r"^## ", changelog, flags=re.M)]
+    named = re.findall(r"`([A-Za-z][\w.]*)[`(]", changelog)
+
+    assert max(entries) <= (28 if name == "bot" else 14)
+    assert [] == [part for each in named for part in each.split(".") if part not in words]
+
+
+@pytest.mark.parametrize("name", MEMBERS)
 def test_a_distribution_is_typed(name: str) -> None:
     """`py.typed` stands beside the source, so that mypy reads an installed layer."""
     package = MEMBERS[name] / "src" / name.replace("-", "_")

@@ -50,6 +50,7 @@ from bot.run.beside import Beside, begun, noting, warned
 from bot.run.budget import REPLAYED, Budget
 from bot.run.composition import Bot, Options
 from bot.run.desk import Desk
+from bot.run.kinds import kinds_of
 from bot.run.links import reason_words
 from bot.run.signals import Days, days_file, read_state
 
@@ -286,6 +287,7 @@ def conduct(
     `lost` takes why the terminal is lost and lets the run go on; without it that is its end.
     """
     bot.shown.feeds.vitals = inbox.vitals
+    kinds = kinds_of(getattr(arguments, "fidelity", None))
     with contextlib.ExitStack() as stack:
         if handle is None:
             account = str(bot.venue.subaccount)
@@ -308,7 +310,7 @@ def conduct(
         with dashboard_of(tours=tours)(
             bot, mode=mode, name=name, speed=speed, recording=recording, inbox=inbox,
             idle=answers.answer, leave=leave, lost=lost, panel=panel, travel=travel,
-            mouse=not getattr(arguments, "no_mouse", False),
+            mouse=not getattr(arguments, "no_mouse", False), kinds=kinds,
             bell=not getattr(arguments, "no_bell", False),
         ) as screen:  # fmt: skip
             if is_reached(arguments):

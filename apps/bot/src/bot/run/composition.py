@@ -45,7 +45,6 @@ from dydx_risk import (
     Approved,
     Bracket,
     Elapsed,
-    GateChange,
     Judgement,
     Policy,
     Reduce,
@@ -585,7 +584,7 @@ class Bot:
 
 
 def _judged(bot: Bot, judgement: Judgement) -> None:
-    if bot.feedback is not None and not isinstance(judgement, GateChange):
+    if bot.feedback is not None:
         bot.feedback.judged(judgement, bot.data.views)
     if isinstance(judgement, Withdraw):
         bot.journal.judged(judgement)
