@@ -329,6 +329,8 @@ def _json_text(value: Any) -> str:
 
 
 def _make(path: Path) -> None:
+    if path.is_dir():
+        raise DatabaseError(f"expected a database in {path}, got a directory")
     try:
         if path == default_database() or not path.parent.exists():
             private(path.parent)
