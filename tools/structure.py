@@ -7,9 +7,9 @@ docstring, and is of at most 350 lines; `__all__` lists what the file defines, u
 title, and what more than tests reach; nothing is imported by star. The built-in `sum`, which
 rounds floats otherwise from Python 3.12 on, adds integers and says so on its line, `# integers`, or
 is begun with what is exact, such as `Decimal(0)`: floats are added by `math.fsum`. Of the
-workspace: no class is of more than 300 lines, no function of more than 60; only dydx_conn defines,
-and only bot names, what holds a key or sends an order; no files of bot or of the stand-in venue
-import one another in a circle.
+workspace: no class is of more than 300 lines or sets more than 15 attributes on itself, no function
+is of more than 60 lines; only dydx_conn defines, and only bot names, what holds a key or sends an
+order; no files of bot or of the stand-in venue import one another in a circle.
 
 Exit code 1 if anything was found, else 0.
 """
@@ -30,6 +30,10 @@ ROOT = Path(__file__).resolve().parent.parent
 EDGES = frozenset(["Keys", "Trader"])
 SECTION = re.compile(r"^# === (.+) ===$", re.MULTILINE)
 MOST_OF_SECTION, MOST_OF_CLASS, MOST_OF_FUNCTION = 350, 300, 60
+MOST_ATTRIBUTES = 15
+# Classes with more, and why. One that is parted is taken out: the check says so.
+MORE_ATTRIBUTES = {
+}
 # Tables that are written as calls: migrations are never changed once they are out.
 TABLES = "migrations/versions"
 SOURCES = ("packages/*/src/**/*.py", "apps/bot/src/**/*.py", "tools/*.py", "tools/venue/*.py")
@@ -54,7 +58,8 @@ def violations(root: Path) -> Iterator[str]:
             yield f"{path.relative_to(root)}:{problem}"
     for path in sorted(path for glob in SOURCES for path in root.glob(glob)):
         if TABLES not in path.as_posix():
-            for problem in too_long(path.read_text()):
+            text = path.read_text()
+            for problem in (*too_long(text), *too_many(text)):
                 yield f"{path.relative_to(root)}:{problem}"
     for directory in ("apps/bot/src/bot", "tools/venue"):
         paths = (root / directory).rglob("*.py")
@@ -206,6 +211,29 @@ def too_long(text: str) -> Iterator[str]:
 
 def _longer(line: int, what: str, most: int, lines: int) -> str:
     return f"{line}: expected {what} to be of at most {most} lines, got {lines}"
+
+
+def too_many(text: str) -> Iterator[str]:
+    """Yield each class that sets more attributes on itself than its bound.
+
+    What it declares as fields is not counted: a row of a wire or of a file has the columns it has.
+    """
+    for node in ast.walk(parse(text)):
+        if isinstance(node, ast.ClassDef):
+            count, is_known = len(attributes(node)), node.name in MORE_ATTRIBUTES
+            if count > MOST_ATTRIBUTES and not is_known:
+                got = f"to set at most {MOST_ATTRIBUTES} attributes on itself, got {count}"
+                yield f"{node.lineno}: expected {node.name} {got}"
+
+
+def attributes(kind: ast.ClassDef) -> set[str]:
+    """Return the names of what the methods of a class set on itself."""
+    return {
+        node.attr
+        for node in ast.walk(kind)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+        if isinstance(node.value, ast.Name) and node.value.id == "self"
+    }
 
 
 def unreached(text: str, elsewhere: frozenset[str]) -> Iterator[str]:
