@@ -696,7 +696,7 @@ def _cancel(bot: Bot, _: Frame, __: str) -> None:
 
 def open_orders(bot: Bot) -> list[OrderState]:
     """Return the orders that may still fill, whoever placed them, but the stops of what is held."""
-    stays = bot.risk.account.brackets
+    stays = bot.risk.account.orders.brackets
     open_ = bot.venue.accounts.orders.open()
     return [state for state in open_ if not (state.leaving or state.id in stays)]
 
