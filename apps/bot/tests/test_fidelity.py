@@ -133,7 +133,7 @@ def test_a_fit_of_books_is_written_and_used(
     assert all(terms.samples and terms.errors for terms in model.markets.values())
     assert "BTC-USD" in capsys.readouterr().out
     bot = Bot(Options(paper=PaperSettings(book_model=str(out))))
-    assert bot.data._model == model
+    assert bot.data._past.model == model
 
 
 def test_a_fit_is_json_for_a_program(capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,7 +175,7 @@ def test_variants_of_one_pass_have_one_model(tmp_path: Path) -> None:
     def nothing() -> Any:
         yield from list[Frame]()
 
-    assert play(from_generator(nothing), [one])[0].data._model.markets == {"BTC-USD": terms}
+    assert play(from_generator(nothing), [one])[0].data._past.model.markets == {"BTC-USD": terms}
     with pytest.raises(ConnError, match=r"one paper\.book_model"):
         play(from_generator(nothing), [one, other])
 

@@ -120,7 +120,7 @@ def test_without_protect_limits_stop_entries_alone(make_world: Any) -> None:
 
 def _transfer(world: Any, usdc: float, *, cause_known: bool = True) -> None:
     account = world.risk.account
-    paid = account._paid_in + int(usdc * 1e6) * cause_known
+    paid = account.profit.transferred + int(usdc * 1e6) * cause_known
     world.update(
         collateral=account.collateral + int(usdc * 1e6), profit=Profit(transferred=paid),
         unexplained=0 if cause_known else int(usdc * 1e6), settled=True,

@@ -46,7 +46,7 @@ class Leave:
     @property
     def open(self) -> str:
         """Return how many positions stay, and how; "" for none."""
-        count, brackets = len(positions_of(self._bot)), self._bot.risk.account.brackets
+        count, brackets = len(positions_of(self._bot)), self._bot.risk.account.orders.brackets
         plural = "s" * (len(brackets) > 1)
         but = f" but for {len(brackets)} bracket{plural} on the venue" if brackets else ""
         return f"{held_count(count)} {self._stays}{but}" if count else ""
