@@ -36,6 +36,7 @@ from reactivex import Observable, operators
 from bot.config.configured import loaded_of
 from bot.config.loaded import Loaded
 from bot.config.place import CONFIG
+from bot.ending import Ended
 from bot.live.handle import Handle, within_reach
 from bot.live.reach import Answers, is_reached, reached, stay
 from bot.live.reload import Reloader, place_of
@@ -396,7 +397,7 @@ def run_to_end(bot: Bot, frames: Observable[Frame]) -> bool:
     try:
         with seldom_stopped():
             bot.run(frames)
-    except KeyboardInterrupt:
+    except Ended:
         return False
     except Exception as error:
         if error is not bot.stopped:
