@@ -674,9 +674,14 @@ _USUAL_TERMS: Final = (
 
 
 class BookModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How books are modelled, by ticker; a market that is not named gets what its kind has."""
+    """How books are modelled, by ticker; a market that is not named gets what its kind has.
+
+    What it was fitted on came from `since_ns` to `until_ns`; 0 where nobody knows.
+    """
 
     version: int = 1
+    since_ns: int = 0
+    until_ns: int = 0
     markets: dict[str, BookTerms] = {}
 
     def terms_of(self, market: PerpetualMarket) -> BookTerms:
