@@ -431,6 +431,8 @@ def test_the_name_that_count_had_is_taken_and_not_shown() -> None:
 
     assert "expected --count between 1 and 250, got 0" in refused.stderr
     assert "--markets" not in shown.stdout
+    assert "None)" not in shown.stdout
+    assert "(default: 3)" in shown.stdout
 
 
 # === Node ===

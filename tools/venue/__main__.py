@@ -84,12 +84,21 @@ def main() -> int:
     return 0
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Names the defaults, but of what has none."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None or action.default is False:
+            return action.help
+        return super()._get_help_string(action)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser; `--help` shows all of it."""
     wide = argparse.ArgumentParser(
         prog="uv run tools/venue",
         description="A local stand-in for dYdX v4. It speaks its wire; it is not dYdX.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Help,
     )
     names = ("calm", "trend", "crash", "halt", "funding-squeeze", "revert", "pair")
     add = wide.add_argument

@@ -789,6 +789,7 @@ def test_what_is_here_is_listed_from_headers_and_both_ends_alone(
 
     assert main(["recordings", "recordings/broken.jsonl.zst", "--verify", "--json"]) == 1
     assert "compressed with zstd" in json.loads(capsys.readouterr().out)["rows"][0]["fault"]
+    assert main(["recordings", "recordings/broken.jsonl.zst"]) == 2
 
 
 def test_a_live_recording_is_verified_frame_by_frame(

@@ -71,6 +71,7 @@ def test_words_are_classified_by_what_they_name(tmp_path: Path) -> None:
     ("words", "refused"),
     [
         (["rnk"], "got 'rnk' (the nearest is rank)"),
+        (["snap"], "got 'snap'\n"),  # which is not as near to sniper as to be meant
         (["rank", "rank"], "expected each strategy once, got rank twice"),
         (["sixty", "sixty"], "expected each recording once, got sixty twice"),
         (["rank", "lost.jsonl.zst"], "expected a recording at lost.jsonl.zst, got no such file"),

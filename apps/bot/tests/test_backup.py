@@ -338,6 +338,15 @@ def test_no_file_is_replaced_unless_that_is_typed(bot: Bot, tmp_path: Path) -> N
     assert bot("backup", "b.bak", "--force")[0] == 0
 
 
+def test_a_directory_is_no_file_to_write(bot: Bot, tmp_path: Path) -> None:
+    """Nothing replaces one, and nothing is offered to."""
+    (tmp_path / "nightly").mkdir()
+    code, _, err = bot("backup", str(tmp_path / "nightly"), "--force")
+
+    assert code == 2
+    assert err.startswith("bot: expected a file to write, got the directory ")
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [

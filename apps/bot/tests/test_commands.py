@@ -750,3 +750,17 @@ def test_a_paper_account_whose_money_cannot_be_read_does_not_begin(
     assert main([*PAPER_RUN, "--database", str(broken)]) == 2
     assert "--fresh begins a paper account without it" in capsys.readouterr().err
     assert main([*PAPER_RUN, "--database", str(broken), "--fresh"]) == 0
+
+
+def test_a_market_that_a_recording_does_not_have_is_reported(
+    short: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is played with all that it has, whatever was chosen: the run is the same."""
+    file = tmp_path / "mine.yaml"
+    file.write_text("markets: [BTC-USD, MOON-USD]\n")
+
+    assert main(["replay", str(short), "--config", str(file)]) == 0
+
+    warning = capsys.readouterr().err
+    assert "expected markets that are in the recording (BTC-USD, ETH-USD, SOL-USD)" in warning
+    assert f"got MOON-USD ({file}:1)" in warning

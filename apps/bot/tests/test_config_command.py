@@ -140,6 +140,27 @@ def test_one_setting_is_shown_whole(
     assert where == "from profile steady"
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://user:pa55word@venue.example/v4",
+        "https://venue.example/v4?token=abcdef",
+        "https://venue.example/1234567890abcdef1234567890abcdef/",
+    ],
+)
+def test_a_token_in_an_address_is_not_shown(
+    address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A variable may hold what a file would be refused for."""
+    monkeypatch.setenv("DYDX__ENDPOINTS__REST", address)
+
+    for options in ([], ["--json"]):
+        assert main(["config", "show", "endpoints.rest", *options]) == 0
+        shown = capsys.readouterr().out
+        assert "**********" in shown
+        assert "venue.example" not in shown
+
+
 def test_a_wrong_name_to_show_is_a_two(capsys: pytest.CaptureFixture[str]) -> None:
     """With the nearest right one."""
     assert main(["config", "show", "polcy"]) == 2

@@ -878,6 +878,19 @@ def test_the_footer_shows_the_filter_being_typed(full: Snapshot) -> None:
     assert "saved x.svg" in dashboard(full, View(message="saved x.svg"), 80, 24).text
 
 
+def test_a_message_that_is_too_long_shows_what_to_do(full: Snapshot) -> None:
+    """Which is its end: a path in its middle is what goes."""
+    message = (
+        "settings refused by file: nothing changes: /srv/trading/dydx-bot/bot.yaml:12:3: expected "
+        "the name of a setting, got 'policy.max_leverge': did you mean max_leverage?"
+    )
+    last = dashboard(full, View(message=message), 80, 24).text.splitlines()[-1]
+
+    assert last.startswith(" settings refused by file")
+    assert last.endswith("got 'policy.max_leverge': did you mean max_leverage?")
+    assert "…" in last
+
+
 def test_help_lists_the_keys_that_work_now(full: Snapshot) -> None:
     """The panels' own keys come first; only a replay has a speed."""
     text = dashboard(full, View(help=True), 80, 30).text

@@ -58,7 +58,7 @@ class Parser(argparse.ArgumentParser):
     def refuse(self, options: list[str], words: list[str]) -> NoReturn:
         """Report what this command does not take: options by their names, words by their number."""
         count, known = len(words), [*self._option_string_actions]
-        near = [f"{name}{_hint(_near(name, known))}" for name in options]
+        near = [f"{name}{_hint(nearest(name, known))}" for name in options]
         got = [*near, *([f"{count} more word{'s' * (count > 1)}"] if words else [])]
         self.error(f"expected no more arguments, got {' and '.join(got)}")
 
@@ -91,7 +91,7 @@ class Parser(argparse.ArgumentParser):
             hint = f" ({played} plays a recording)" if value.endswith(".zst") else ""
         else:
             what, hint = f"one of {', '.join(action.choices)}", ""
-        hint = hint or _hint(_near(str(value), action.choices))
+        hint = hint or _hint(nearest(str(value), action.choices))
         raise argparse.ArgumentError(action, f"expected {what}, got {value!r}{hint}")
 
 
@@ -109,11 +109,15 @@ _REWORDED: Final = (
 _MISSING: Final = re.compile(r"^the following arguments are required: (.+)$")
 
 
-def _near(name: str, known: Iterable[str]) -> str:
+# By how much two names are alike that may mean the same: rnak is rank, nope is not sniper.
+_ALIKE: Final = 0.7
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
     """Return the known name that is most like one that is not, "" if none is."""
     import difflib
 
-    return next(iter(difflib.get_close_matches(name, list(known), n=1)), "")
+    return next(iter(difflib.get_close_matches(name, list(known), 1, _ALIKE)), "")
 
 
 def _hint(near: str) -> str:

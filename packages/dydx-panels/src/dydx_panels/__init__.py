@@ -1266,6 +1266,16 @@ def _shortened(text: str, width: int) -> str:
     return text if _cells(text) <= width else _crop(_drawable(text, True), width)
 
 
+def _both_ends(text: str, width: int) -> str:
+    """Cut out of the middle of a text that is wider than `width` cells: what to do stands last."""
+    if _cells(text) <= width:
+        return text
+    tail = _drawable(text, True)
+    while cell_len(tail) > 2 * width // 3:
+        tail = tail[1:]
+    return _shortened(text, width - cell_len(tail)) + tail
+
+
 def _cells(text: str) -> int:
     """Return how many cells a text takes."""
     # What does not print becomes a mark of one cell.
@@ -5860,7 +5870,8 @@ def _footer(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
     if view.filtering:
         hint = "▏  enter applies, esc clears"
         return [[(" /", "key"), (view.filter, "bold"), (hint, "dim")]]
-    notes: list[_Row] = [[(view.message, "watch")]] if view.message else []
+    message = _both_ends(view.message, width - 1)
+    notes: list[_Row] = [[(message, "watch")]] if message else []
     if view.filter:
         notes.append([("/", "key"), (view.filter, "watch")])
     # What is wrong for longer leaves room for the keys, which say how to read on.

@@ -58,7 +58,7 @@ class Here(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def recordings(arguments: argparse.Namespace) -> int:
-    """Print what is here; 1 where something that was verified is not whole."""
+    """Print what is here; 1 where one is not whole if verified, 2 if what was named is none."""
     chosen = [find_recording(name) for name in arguments.recording]
     found = [here(path) for path in chosen or _all()]
     verdicts: dict[Path, tuple[bool, list[str], dict[str, Any]]] = {}
@@ -69,8 +69,10 @@ def recordings(arguments: argparse.Namespace) -> int:
         print(as_json(SCHEMA, {"rows": rows}))
     else:
         print(as_lines(_lines(found, verdicts)))
-    bad = any(not whole for whole, _, _ in verdicts.values())
-    return int(bad or (arguments.verify and any(each.fault for each in found)))
+    faults = any(each.fault for each in found)
+    if faults and chosen and not arguments.verify:
+        return 2
+    return int(any(not whole for whole, _, _ in verdicts.values()) or (arguments.verify and faults))
 
 
 def _all() -> list[Path]:

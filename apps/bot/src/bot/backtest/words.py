@@ -9,7 +9,6 @@ names a recording is data. A word that could be both is refused.
 import argparse
 import re
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -17,6 +16,7 @@ from dydx_conn import ConnError, Recording, RecordingError, find_recording
 from dydx_strategy import STRATEGIES
 
 from bot.config.profiles import PROFILES
+from bot.parsing import nearest
 from bot.run.kinds import kinds_of
 
 _CODE: Final = (".py", ".toml", ".json")
@@ -114,8 +114,8 @@ def _is_recording(word: str, *, only_so: bool) -> bool:
 
 def _unknown(word: str) -> str:
     known = _NO_RECORDING.sub(r"\1", _refusal(word))
-    near = get_close_matches(word, _NAMES, n=1)
-    hint = f" (the nearest is {near[0]})" if near else ""
+    near = nearest(word, _NAMES)
+    hint = f" (the nearest is {near})" if near else ""
     strategies = ", ".join(_NAMES)
     what = f"expected a strategy ({strategies}, a .py or .toml file) or a recording"
     return f"{what} ({known}, a .jsonl.zst file), got {word!r}{hint}"

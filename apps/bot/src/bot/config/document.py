@@ -7,7 +7,6 @@ plain word is a number, a truth (true, yes, on …) or nothing (null) as YAML 1.
 otherwise; no tag makes anything else of it. Nothing here knows which settings there are.
 """
 
-import difflib
 import errno
 import json
 import os
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from dydx_conn import ConnError, is_secret, printable, redact
 
+from bot.parsing import nearest
 from bot.system import NO_WAIT
 
 if TYPE_CHECKING:
@@ -87,10 +87,10 @@ _LONGEST: Final = 80
 def near(name: str, known: Iterable[str]) -> str:
     """Return in words the known name that may be meant, "" if none is near."""
     known = [*known]
-    found = difflib.get_close_matches(name, known, 1)
-    if len(name) > 2:  # the beginning of one, as prod
-        found += [one for one in known if one.startswith(name)]
-    return f": did you mean {found[0]}?" if found else ""
+    found = nearest(name, known)
+    if not found and len(name) > 2:  # the beginning of one, as prod
+        found = next((one for one in known if one.startswith(name)), "")
+    return f": did you mean {found}?" if found else ""
 
 
 # === Reading ===

@@ -18,7 +18,7 @@ import msgspec
 from dydx_conn import unseal
 from pydantic import SecretStr
 
-from bot.config.document import ConfigError, Fault, read_file
+from bot.config.document import ConfigError, Fault, holds_secret, read_file
 from bot.config.layers import (
     DEFAULT,
     PROFILE,
@@ -38,6 +38,7 @@ from bot.config.settled import settled
 
 NO_FILE: Final = "no file"
 _SEALED: Final = ", sealed"
+_HIDDEN: Final = "**********"  # as pydantic shows a secret
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +77,10 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     def plain(self) -> dict[str, Any]:
         """Return every value by its path as a file would have it; of a secret what may be seen."""
         values = self.settings.model_dump(mode="json")
-        return {path: reduce(_below, path.split("."), values) for path in PATHS}
+        plain = {path: reduce(_below, path.split("."), values) for path in PATHS}
+        # An address from a variable may hold a token, which a file would be refused for.
+        hidden = [path for path, value in plain.items() if holds_secret(str(value))]
+        return plain | dict.fromkeys(hidden, _HIDDEN)
 
     @property
     def changed(self) -> list[str]:

@@ -82,6 +82,8 @@ _COUNTED: Final = (order_blocks, order_counts, order_sums)  # the database does 
 def backup(arguments: argparse.Namespace) -> int:
     """Write what outlives a run into one encrypted file."""
     path = Path(arguments.file)
+    if path.is_dir():
+        raise BackupError(f"expected a file to write, got the directory {path}: name one in it")
     if path.exists() and not arguments.force:
         raise BackupError(f"expected a file that is not there, got {path}: --force replaces it")
     if not path.absolute().parent.is_dir():

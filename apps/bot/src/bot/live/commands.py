@@ -130,6 +130,8 @@ def replay(arguments: argparse.Namespace) -> int:
                 return play(recording, pace=pace).pipe(beside_each)
 
             complete = run_plain(arguments, bot, at_once, mode="REPLAY")
+    if complete and (unknown := unknown_markets(bot)):
+        print(f"bot: warning: {unknown}", file=sys.stderr)
     report = report_of(bot, name=name, recording=recording, complete=complete)
     print_report(report, arguments)
     for each in reporting:
@@ -137,6 +139,19 @@ def replay(arguments: argparse.Namespace) -> int:
     if arguments.save_state:
         write_state(bot.scorer, bot.journal.hash, Path(arguments.save_state))
     return max(ended(bot), *map(warned, beside), 0)
+
+
+def unknown_markets(bot: Bot) -> str:
+    """Return in words which of the markets that were chosen a recording does not have, or ""."""
+    if (loaded := bot.options.config) is None or "markets" not in loaded.changed:
+        return ""
+    known = [view.ticker for view in bot.shown.watched]
+    unknown = [ticker for ticker in loaded.settings.markets if ticker not in known]
+    if not unknown:
+        return ""
+    some = ", ".join(known[:8]) + (", …" if len(known) > 8 else "")
+    what = f"expected markets that are in the recording ({some}), got {', '.join(unknown)}"
+    return f"{what} ({loaded.origins['markets']}): it is played with all that it has"
 
 
 def travel_of(bot: Bot, recording: Foreseen, inbox: Inbox) -> "Travel":

@@ -10,7 +10,6 @@ a limit and the pace drops what flaps: what is checked here is that it does not 
 
 import argparse
 import contextlib
-import difflib
 import json
 import os
 import subprocess
@@ -28,6 +27,7 @@ from bot.config.place import NONE
 from bot.findings import Finding, print_findings
 from bot.live.commands import options_as_recorded
 from bot.live.runs import until
+from bot.parsing import nearest
 from bot.progress import Progress
 from bot.run.composition import Options
 from bot.system import own_command
@@ -134,8 +134,8 @@ def _names(seeing: Seeing) -> str:
     for name in sorted(seeing.whole.asked - {*seeing.whole.scored}):
         if name in _KNOWN:
             return f"it asks for {name!r}, which nothing scores: name it in its attribute signals"
-        near = difflib.get_close_matches(name, _KNOWN, n=1)
-        hint = f": did you mean {near[0]!r}?" if near else f" ({', '.join(_KNOWN)})"
+        near = nearest(name, _KNOWN)
+        hint = f": did you mean {near!r}?" if near else f" ({', '.join(_KNOWN)})"
         return f"it asks for {name!r}, which nothing scores{hint}"
     return ""
 
