@@ -7,9 +7,10 @@ docstring, and is of at most 350 lines; `__all__` lists what the file defines, u
 title, and what more than tests reach; nothing is imported by star. The built-in `sum`, which
 rounds floats otherwise from Python 3.12 on, adds integers and says so on its line, `# integers`, or
 is begun with what is exact, such as `Decimal(0)`: floats are added by `math.fsum`. Of the
-workspace: no class is of more than 300 lines or sets more than 15 attributes on itself, no function
-is of more than 60 lines; only dydx_conn defines, and only bot names, what holds a key or sends an
-order; no files of bot or of the stand-in venue import one another in a circle.
+workspace: no class is of more than 300 lines, no function of more than 60; only dydx_conn defines,
+and only bot names, what holds a key or sends an order; no files of bot or of the stand-in venue
+import one another in a circle. A distribution imports the standard library and what its
+pyproject.toml requires: no tool, no test, nothing that is there only because something else is.
 
 Exit code 1 if anything was found, else 0.
 """
@@ -18,11 +19,16 @@ import ast
 import graphlib
 import re
 import sys
+import tomllib
 from bisect import bisect
 from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
+from importlib.metadata import packages_distributions
 from itertools import pairwise
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,10 +36,6 @@ ROOT = Path(__file__).resolve().parent.parent
 EDGES = frozenset(["Keys", "Trader"])
 SECTION = re.compile(r"^# === (.+) ===$", re.MULTILINE)
 MOST_OF_SECTION, MOST_OF_CLASS, MOST_OF_FUNCTION = 350, 300, 60
-MOST_ATTRIBUTES = 15
-# Classes with more, and why. One that is parted is taken out: the check says so.
-MORE_ATTRIBUTES = {
-}
 # Tables that are written as calls: migrations are never changed once they are out.
 TABLES = "migrations/versions"
 SOURCES = ("packages/*/src/**/*.py", "apps/bot/src/**/*.py", "tools/*.py", "tools/venue/*.py")
@@ -46,7 +48,7 @@ def main() -> int:
     found = list(violations(ROOT))
     print(
         "\n".join(found)
-        or "every section looks up, nothing is too long, and no files form a circle"
+        or "every section looks up, nothing is too long, each import is required, without circles"
     )
     return 1 if found else 0
 
@@ -58,9 +60,11 @@ def violations(root: Path) -> Iterator[str]:
             yield f"{path.relative_to(root)}:{problem}"
     for path in sorted(path for glob in SOURCES for path in root.glob(glob)):
         if TABLES not in path.as_posix():
-            text = path.read_text()
-            for problem in (*too_long(text), *too_many(text)):
+            for problem in too_long(path.read_text()):
                 yield f"{path.relative_to(root)}:{problem}"
+    for path in sorted(root.glob("*/*/pyproject.toml")):
+        for problem in undeclared(path):
+            yield f"{path.relative_to(root)}: {problem}"
     for directory in ("apps/bot/src/bot", "tools/venue"):
         paths = (root / directory).rglob("*.py")
         files = {_dotted(path, root / directory): path.read_text() for path in paths}
@@ -213,29 +217,6 @@ def _longer(line: int, what: str, most: int, lines: int) -> str:
     return f"{line}: expected {what} to be of at most {most} lines, got {lines}"
 
 
-def too_many(text: str) -> Iterator[str]:
-    """Yield each class that sets more attributes on itself than its bound.
-
-    What it declares as fields is not counted: a row of a wire or of a file has the columns it has.
-    """
-    for node in ast.walk(parse(text)):
-        if isinstance(node, ast.ClassDef):
-            count, is_known = len(attributes(node)), node.name in MORE_ATTRIBUTES
-            if count > MOST_ATTRIBUTES and not is_known:
-                got = f"to set at most {MOST_ATTRIBUTES} attributes on itself, got {count}"
-                yield f"{node.lineno}: expected {node.name} {got}"
-
-
-def attributes(kind: ast.ClassDef) -> set[str]:
-    """Return the names of what the methods of a class set on itself."""
-    return {
-        node.attr
-        for node in ast.walk(kind)
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
-        if isinstance(node.value, ast.Name) and node.value.id == "self"
-    }
-
-
 def unreached(text: str, elsewhere: frozenset[str]) -> Iterator[str]:
     """Yield each published name that nothing reads: neither the file itself nor `elsewhere`."""
     tree = parse(text)
@@ -272,6 +253,38 @@ def names_edges(text: str) -> Iterator[str]:
             case ast.Name(id=name) | ast.Attribute(attr=name) | ast.alias(name=name):
                 if name in EDGES:
                     yield f"{node.lineno}: only bot may name {name}"
+            case _:
+                pass
+
+
+# === Imports ===
+
+
+def undeclared(pyproject: Path) -> Iterator[str]:
+    """Yield each module that a distribution imports and does not require, with a file of it."""
+    project = tomllib.loads(pyproject.read_text())["project"]
+    extras = project.get("optional-dependencies", {}).values()
+    lines = [*project["dependencies"], *(line for extra in extras for line in extra)]
+    required = {project["name"], *(canonicalize_name(Requirement(line).name) for line in lines)}
+    imported: dict[str, Path] = {}
+    for path in sorted((pyproject.parent / "src").rglob("*.py")):
+        imported = {name.partition(".")[0]: path for name in absolute(path.read_text())} | imported
+    brought = packages_distributions()
+    for module, path in imported.items():
+        # What is not installed is known by the name that it is imported by.
+        by = {canonicalize_name(name) for name in brought.get(module, [module])}
+        if module not in sys.stdlib_module_names and not by & required:
+            yield f"expected {module}, imported by {path.name}, to be required here"
+
+
+def absolute(text: str) -> Iterator[str]:
+    """Yield the modules that a file imports anywhere in it, those beside it aside."""
+    for node in ast.walk(parse(text)):
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=str(module), level=0):
+                yield module
             case _:
                 pass
 

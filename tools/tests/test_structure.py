@@ -119,17 +119,6 @@ def test_a_file_is_a_screen_at_a_time() -> None:
     ]
 
 
-def test_a_class_holds_no_more_than_a_reader_can() -> None:
-    """What its methods set on itself counts, each name once; what it declares as fields does not."""
-    fields = "\n".join(f"    f{n}: int = 0" for n in range(20))
-    sets = "\n".join(f"        self.x{n // 2}, other.y{n} = 0, 0" for n in range(32))
-    text = f"class Row:\n{fields}\n\nclass State:\n    def begin(self, other):\n{sets}"
-
-    assert [*structure.too_many(text)] == [
-        "23: expected State to set at most 15 attributes on itself, got 16"
-    ]
-
-
 def test_a_sum_says_that_it_adds_no_floats() -> None:
     """Called or handed on; floats are added by `math.fsum`, the same on each Python."""
     right = ["sum(ints)  # integers", "math.fsum(floats)", "sum(sizes, Decimal(0))"]
@@ -150,7 +139,24 @@ def test_who_names_what_can_send_is_found(text: str) -> None:
     assert "only bot may name" in problem
 
 
-def test_a_circle_of_imports_is_told_once_from_its_first_name() -> None:
+def test_what_is_imported_and_not_required_is_found(tmp_path: Path) -> None:
+    """Wherever in a file: a tool, a test's library, or what only another distribution requires."""
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\nname = "ours"\ndependencies = ["PyYAML>=6"]\n'
+        'optional-dependencies.fast = ["not_here>=1"]\n'
+    )
+    folder = tmp_path / "src" / "ours"
+    folder.mkdir(parents=True)
+    (folder / "right.py").write_text("import os.path, yaml, not_here.core\nfrom ours import a")
+    (folder / "wrong.py").write_text("def late():\n    import bench\n    from pytest import mark")
+
+    assert [*structure.undeclared(tmp_path / "pyproject.toml")] == [
+        "expected bench, imported by wrong.py, to be required here",
+        "expected pytest, imported by wrong.py, to be required here",
+    ]
+
+
+def test_a_circle_of_imports_is_named_once_from_its_first_name() -> None:
     """At whatever depth of a file, by whatever form; what is not of the folder is none of it."""
     texts = {
         "a": "from bot.part.b import first",
