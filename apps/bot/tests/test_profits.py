@@ -97,6 +97,35 @@ def written(url: str, tables: dict[str, list[dict[str, Any]]]) -> str:
     return url
 
 
+def test_a_day_is_what_its_points_come_to(postgresql: Callable[[], str], tmp_path: Path) -> None:
+    """In whatever order they come, on either database; also those that were there before."""
+    points = [
+        {"run_id": 1, "at": DAY * day + at, "equity": equity, "drawdown": drawdown}
+        for day, at, equity, drawdown in (
+            (7, 5, 9, None), (7, 1, 4, 0.5), (7, 9, 7, 0.25), (7, 3, -2, None), (8, 0, 1, None),
+        )
+    ]  # fmt: skip
+    days = [
+        (1, 7, 7 * DAY + 1, 7 * DAY + 9, 4, 7, -2, 9, 0.5), (1, 8, 8 * DAY, 8 * DAY, 1, 1, 1, 1, None),
+    ]  # fmt: skip
+    for url in (str(tmp_path / "a.db"), postgresql()):
+        for before in ("0001", ""):
+            if before:
+                engine = writing(engine_of(url))
+                upgrade(engine, before)
+            with engine.begin() as connection:
+                connection.execute(TABLES["runs"].insert(), [{"id": 1, "began": 1}])
+                connection.execute(TABLES["equity_points"].insert(), points)
+            upgrade(engine)
+            with engine.begin() as connection:
+                found = connection.execute(TABLES["equity_days"].select()).all()
+                assert sorted(map(tuple, found)) == days
+                connection.execute(TABLES["equity_points"].delete())
+                connection.execute(TABLES["equity_days"].delete())
+                connection.execute(TABLES["runs"].delete())
+        engine.dispose()
+
+
 # === Positions ===
 
 

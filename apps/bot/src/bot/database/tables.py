@@ -37,7 +37,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from bot.database import counting, summing
+from bot.database import counting, days, summing
 from bot.run.acts import default_database, private
 
 
@@ -207,6 +207,14 @@ order_sums = Table(
       for name in ("chain_id", "account", "ticker", "status")),
     Column("n", Integer, nullable=False),
     sqlite_with_rowid=False,
+)  # fmt: skip
+# What the points of a day come to: summed up by `days`.
+equity_days = Table(
+    "equity_days", metadata,
+    Column("run_id", Integer, primary_key=True, autoincrement=False),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    _at("began"), _at("ended"),
+    *_money("first", "last", "least", "most"), Column("drawdown", Float),
 )  # fmt: skip
 
 TABLES: Final[dict[str, Table]] = dict(metadata.tables)
@@ -416,7 +424,7 @@ def explained(url: str | URL) -> Iterator[None]:
 # === Upgrade ===
 # From nothing, or from any earlier version, to this one.
 
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 _LOCK: Final = 0x64594458  # of PostgreSQL: who upgrades, one at a time
 
 version = Table("alembic_version", MetaData(), Column("version_num", Text, primary_key=True))
@@ -433,7 +441,7 @@ def upgrade(engine: Engine, to: str = REVISIONS[-1]) -> str:
         was = revision_of(connection)
         if was == "" and to == REVISIONS[-1]:
             metadata.create_all(connection)
-            for made in (counting, summing):
+            for made in (counting, summing, days):
                 for statement in (*made.FILL, *made.TRIGGERS[connection.dialect.name]):
                     connection.exec_driver_sql(statement)
             version.metadata.create_all(connection)

@@ -2,7 +2,7 @@
 
     positions ──► realized, unrealized ──┐
     funding_payments, fills ──► funding, fees ──┼──► a line a group, and their sum
-    equity_points ──► equity at begin and end, drawdown ──┘
+    equity_days ──► equity at begin and end, drawdown ──┘
 
 What a position has realized counts when it closed, or when it was last looked at; what it is worth
 beyond that counts there too. What is not stored by a group is None, and the output says so.
@@ -19,7 +19,9 @@ from typing import Any, Final
 import sqlalchemy
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, select
 
+from bot.database.days import DAY_NS
 from bot.database.tables import (
+    equity_days,
     equity_points,
     fills,
     funding_payments,
@@ -44,7 +46,6 @@ from bot.history.reading import (
 from bot.history.when import chosen, span, span_words
 from bot.times import iso, utc
 
-_DAY_NS: Final = 86_400_000_000_000
 _SUMS: Final = ("realized", "unrealized", "funding", "fees", "transfers")
 FIELDS: Final = (
     "group", "realized_usdc", "unrealized_usdc", "funding_usdc", "fees_usdc", "net_usdc",
@@ -85,7 +86,7 @@ class Choice:
 
 
 GROUPS: Final[dict[str, Callable[[RowMapping, str, int], Any]]] = {
-    "day": lambda _, __, day: utc(day * _DAY_NS)[:10],
+    "day": lambda _, __, day: utc(day * DAY_NS)[:10],
     "run": lambda run, _, __: run["id"],
     "market": lambda _, ticker, __: ticker,
     "strategy": lambda run, _, __: str((run["config"] or {}).get("strategy", "not stored")),
@@ -180,7 +181,7 @@ def _amounts(connection: Connection, choice: Choice) -> Iterator[Amount]:
         if choice.by == "market":
             kinds[0] = ticker
         elif choice.by == "day":
-            kinds[1] = (at // _DAY_NS).label("day")
+            kinds[1] = (at // DAY_NS).label("day")
         grouped = [each for each in kinds if each is not _ANY_TICKER and each is not _ANY_DAY]
         terms: list[ColumnElement[bool]] = []
         terms += [ticker.in_(choice.tickers)] if choice.tickers else []
@@ -245,8 +246,26 @@ def _spans(
     connection: Connection, choice: Choice, run_id: int
 ) -> Iterator[tuple[int, Point, Point, float, tuple[int, int]]]:
     """Yield for each day of a run its first and last point, its drawdown, least and most equity."""
+    for end in (choice.since, choice.until):
+        if (end or 0) % DAY_NS:
+            yield from _parts_of_days(connection, choice, run_id)
+            return
+    of = equity_days.c
+    query = select(equity_days).where(of.run_id == run_id).order_by(of.day)
+    if choice.since is not None:
+        query = query.where(of.day >= choice.since // DAY_NS)
+    if choice.until is not None:
+        query = query.where(of.day < choice.until // DAY_NS)
+    for row in connection.execute(query):
+        ends = (row.began, row.first or 0), (row.ended, row.last or 0)
+        yield row.day, *ends, row.drawdown or 0.0, (row.least or 0, row.most or 0)
+
+
+def _parts_of_days(
+    connection: Connection, choice: Choice, run_id: int
+) -> Iterator[tuple[int, Point, Point, float, tuple[int, int]]]:
     at, equity = equity_points.c.at, equity_points.c.equity
-    day = (at // _DAY_NS).label("day")
+    day = (at // DAY_NS).label("day")
     ends = func.min(equity), func.max(equity)
     query = select(day, func.min(at), func.max(at), func.max(equity_points.c.drawdown), *ends)
     query = query.where(equity_points.c.run_id == run_id)
