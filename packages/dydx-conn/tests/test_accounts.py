@@ -323,6 +323,24 @@ def test_an_answer_with_the_balance_of_before_its_block_hides_none(first: bool) 
     assert (updates[-1].doubt, updates[-1].collateral) == ("", 1_200_000_000)
 
 
+@pytest.mark.parametrize("first", [False, True])
+def test_a_snapshot_that_the_socket_contradicts_is_a_doubt_once_its_block_is_over(
+    first: bool,
+) -> None:
+    """Which of them is right nobody knows, until the next that is reported of the position."""
+    begun = [] if first else [snapshot(9)]
+    odd = polled(12, 1000, position("A-USD", "5"))
+    moved = _filled(20, 2, 2)
+
+    updates = folded(*begun, odd, *_filled(12, 4, 2), block(15), *moved, block(23))
+
+    doubts = [update.doubt for update in updates[len(begun) :]]
+    assert doubts[:4] == [
+        "", "", "", "block 12: a snapshot has 5 A-USD, 2 was reported",
+    ]  # fmt: skip
+    assert held(updates) == {}
+
+
 def test_a_second_answer_of_the_first_block_is_newer() -> None:
     """It was read later: the first one may have been early."""
     early, whole = polled(12, 1000, position("A-USD", "2")), snapshot(12, 1200)

@@ -4931,6 +4931,7 @@ def _after(block: _Facts) -> _Sums:
     _settle(sums, block)
     if snapshot is not None and not early:
         _match(sums, snapshot)
+        _compare(block, snapshot)
     if block.first:
         # Profit counts from its end, and what the snapshot has of its fills is not known for sure.
         sums.realized, sums.profit = Fraction(0), Profit(complete=sums.lots == before.lots)
@@ -4953,6 +4954,16 @@ def _is_early(block: _Facts, snapshot: _Snapshot) -> bool:
         if signed and was == block.before.lots.get(ticker, _Lot()).size and was + signed in sizes:
             return True
     return False
+
+
+def _compare(block: _Facts, snapshot: _Snapshot) -> None:
+    """Hold a snapshot to what the socket reports of its block: one of those sizes is the last."""
+    for ticker, reported in block.sizes.items():
+        size, _ = snapshot.held.get(ticker, (Decimal(0), Decimal(0)))
+        known = ticker not in snapshot.unreadable and not block.torn
+        if known and size not in [each for each, _ in reported]:
+            was = f"{reported[-1][0]:f} was reported"
+            block.broken[ticker] = f"a snapshot has {size:f} {ticker}, {was}"
 
 
 def _trade_all(sums: _Sums, block: _Facts, *, whole: bool) -> None:
