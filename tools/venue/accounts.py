@@ -347,10 +347,7 @@ def copied(ledger: Ledger) -> Ledger:
 
 
 class VenueAccounts:
-    """All subaccounts of the venue.
-
-    `whole` are those that changed since the last block, as it left them.
-    """
+    """All subaccounts of the venue; `whole` is how the last block left those changed since."""
 
     def __init__(self, chain: BlockClock, tapes: Mapping[str, MarketTape], sink: Sink) -> None:
         self._chain, self._tapes = chain, tapes
