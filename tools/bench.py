@@ -5,6 +5,7 @@
     uv run --all-packages --group dev tools/bench.py database          a run written down
     uv run --all-packages --group dev tools/bench.py live              250 markets over TLS
     uv run --all-packages --group dev tools/bench.py run               the bot on 60 and 250
+    uv run --all-packages --group dev tools/bench.py run --markets 250   on 250 alone
     uv run --all-packages --group dev tools/bench.py peer              beside nautilus_trader
     uv run --all-packages --group dev tools/bench.py ceiling --minutes 2   250, six times as fast
     uv run --all-packages --group dev tools/bench.py screen            account to terminal
@@ -55,14 +56,16 @@ def main(arguments: list[str]) -> int:
         "--recording", default="sixty", help="what the pipeline is fed (60 markets)"
     )
     parser.add_argument("--minutes", type=float, default=10.0, help="how long the ceiling is held")
+    parser.add_argument("--markets", type=int, nargs="+", default=[60, 250], help="sizes of run")
     options = parser.parse_args(arguments)
     unknown = [name for name in options.benches if name not in BENCHES]
     if unknown:
         parser.error(f"expected any of {', '.join(BENCHES)}; got {', '.join(unknown)}")
     print(f"{'figure':<46}{'measured':>16}{'floor':>16}  budget")
+    more = {"ceiling": {"minutes": options.minutes}, "run": {"markets": options.markets}}
     for name in options.benches or BENCHES:
-        held = {"minutes": options.minutes} if name == "ceiling" else {}
-        for figure, measured, floor, budget in BENCHES[name](options.recording, **held):
+        rows = BENCHES[name](options.recording, **more.get(name, {}))
+        for figure, measured, floor, budget in rows:
             print(f"{figure:<46}{measured:>16}{floor:>16}  {budget}", flush=True)
     return 0
 

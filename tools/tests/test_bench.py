@@ -2,6 +2,8 @@
 
 import gc
 import socket
+import subprocess
+import sys
 import tracemalloc
 
 import pytest
@@ -18,7 +20,7 @@ from bench import (
 )
 from bench_layers import Stopwatch, detectors, engines, layers
 from bench_live import Ear, crossing, kernel_bytes, live, quantile, since_sent
-from bench_run import looks, parsed, rows
+from bench_run import ended, looks, parsed, rows
 from dydx_conn import find_recording
 
 
@@ -155,6 +157,14 @@ def test_a_bot_that_reports_nothing_ends_it_with_its_words() -> None:
     """Whoever measures sees why."""
     with pytest.raises(SystemExit, match="expected a venue, got none"):
         parsed(b"", "bot: expected a venue, got none")
+
+
+def test_a_bot_that_does_not_end_is_not_waited_for() -> None:
+    """A machine that is too busy is no reason to hang."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1, stdout=-1) as bot:
+        with pytest.raises(SystemExit, match="the machine is too busy to measure it"):
+            ended(bot, 0.01)
+        bot.kill()
 
 
 # === Live ===

@@ -73,7 +73,7 @@ def bot(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, sto
     monkeypatch.setattr("time.time_ns", lambda: NOON)
 
     def typed(*words: str) -> tuple[int, str, str]:
-        code = main([*words, "--database", stored])
+        code = main([words[0], "--database", stored, *words[1:]])
         out, err = capsys.readouterr()
         return code, out, err
 
@@ -83,18 +83,18 @@ def bot(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, sto
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return a database with a few rows of each kind."""
-    return written(tmp_path_factory.mktemp("profits"), ROWS | MORE)
+    return written(str(tmp_path_factory.mktemp("profits") / "bot.db"), ROWS | MORE)
 
 
-def written(place: Path, tables: dict[str, list[dict[str, Any]]]) -> str:
-    """Return a new database with these rows."""
-    engine = engine_of(str(place / "bot.db"))
+def written(url: str, tables: dict[str, list[dict[str, Any]]]) -> str:
+    """Write rows to a new database, and return it."""
+    engine = engine_of(url)
     upgrade(engine)
     with writing(engine).begin() as connection:
         for name, rows in tables.items():
             connection.execute(TABLES[name].insert(), rows)
     engine.dispose()
-    return str(place / "bot.db")
+    return url
 
 
 # === Positions ===
@@ -416,13 +416,30 @@ def test_errors_fit_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str
     row = {
         **MORE["errors"][0], "endpoint": "/v4/" + "orders/" * 20, "sample": '{"a":"b"} ' * 40,
     }  # fmt: skip
-    stored = written(tmp_path, {"runs": ROWS["runs"], "errors": [row]})
+    stored = written(str(tmp_path / "bot.db"), {"runs": ROWS["runs"], "errors": [row]})
 
     assert main(["errors", "--by", by, "--database", stored]) == 0
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
 # === All of them ===
+
+
+def test_a_server_has_the_same_answers(bot: Bot, postgresql: Callable[[], str]) -> None:
+    """Whatever is summed, grouped or sorted, and by whatever."""
+    server = written(postgresql(), ROWS | MORE)
+    typed = [
+        *(["pnl", "--by", by] for by in profits.GROUPS),
+        *(["errors", "--by", by] for by in failures.GROUPS),
+        *(["positions", "--sort", by] for by in ("opened", "net", "entry_price")),
+        ["pnl", "--ticker", "BTC-USD,ETH-USD"], ["history", "--ticker", "BTC-USD"],
+        ["history", "O1", "--run", "1"], ["positions", "11-f00d"],
+    ]  # fmt: skip
+
+    for words in typed:
+        here, there = (bot(*words, "--json", *where)[1] for where in ([], ["--database", server]))
+        assert json.loads(here) == json.loads(there)
+
 
 READING = ("history", "positions", "pnl", "errors")
 FIELDS = {"positions": holdings.FIELDS, "pnl": profits.FIELDS, "errors": failures.FIELDS}
@@ -442,13 +459,34 @@ def test_csv_has_the_fields_of_json(bot: Bot, command: str) -> None:
 
 @pytest.mark.parametrize("command", READING)
 def test_where_no_bot_has_run_each_command_says_how_to_begin(
-    command: str, capsys: pytest.CaptureFixture[str]
+    command: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """For a program there are no rows."""
+    """A program gets the shape that it gets of a database without rows, and the same zeros."""
+    engine = engine_of(str(tmp_path / "empty.db"))
+    upgrade(engine)
+    engine.dispose()
+    typed = [command, "--since", "2030-01-01", "--json"]
+
     assert main([command]) == 0
     assert "bot paper --network testnet" in capsys.readouterr().out
-    assert main([command, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["rows"] == []
+    assert main(typed) == 0
+    without = json.loads(capsys.readouterr().out)
+    assert main([*typed, "--database", str(tmp_path / "empty.db")]) == 0
+    assert json.loads(capsys.readouterr().out) == without
+    assert without["rows"] == []
+
+
+@pytest.mark.parametrize("command", READING)
+def test_rows_are_printed_in_one_form(
+    command: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Of two the one is not dropped, and a directory is no disk that fails."""
+    with pytest.raises(SystemExit):
+        main([command, "--csv", "--json"])
+    assert "--json: expected no --csv beside it, got both" in capsys.readouterr().err
+    assert main([command, "--database", str(tmp_path)]) == 2
+    expected = f"bot: expected a database in {tmp_path}, got a directory\n"
+    assert capsys.readouterr().err == expected
 
 
 @pytest.mark.parametrize("command", ["history", "positions", "pnl"])

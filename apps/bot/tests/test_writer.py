@@ -608,6 +608,26 @@ def test_rows_that_nothing_takes_are_reported_while_a_run_goes_on(
     assert (made.trouble, rows(file, "states", "seq")) == ("", [(1,)])
 
 
+def test_a_database_that_opens_and_takes_nothing_is_reported_while_a_run_goes_on(
+    file: str, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table is gone, say: rows wait in the file, and are written once it is back."""
+    monkeypatch.setattr(writer, "_PATIENCE_S", 0.05)
+    with writing(file) as made, contextlib.closing(sqlite3.connect(file)) as other:
+        made.put("states", state(1))
+        while not made.figures()["written"]:
+            made.flush()
+        other.execute("ALTER TABLE states RENAME TO away")
+        made.put("states", state(2))
+        troubles = [made.trouble for _ in range(200) if made.flush()]
+        other.execute("ALTER TABLE away RENAME TO states")
+        while made.figures()["in a file"]:
+            made.flush()
+
+    assert "no such table: states: 1 rows wait in" in troubles[-1]
+    assert (made.trouble, rows(file, "states", "seq")) == ("", [(1,), (2,)])
+
+
 def test_rows_beyond_what_memory_may_hold_are_counted(
     file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

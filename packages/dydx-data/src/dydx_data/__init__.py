@@ -3609,25 +3609,25 @@ def _fold_markets(state: DataState, frame: Frame, updates: list[Any]) -> _Touche
         for known in state.views.values():
             known.price_missed = known.ticker not in updates[0].markets
     # An answer may be of a replica that is behind: what a socket reports the changes of stays.
-    is_behind = frame.kind == "http" and state._markets_link != ""
+    is_behind, views = frame.kind == "http" and state._markets_link != "", state.views
     for update in updates:
         tables = (update.markets, update.trading, update.oracle_prices)
         for table, set_one in zip(tables, _SETTERS, strict=True):
             for ticker, fields in table.items():
-                view = state.views.get(ticker) or state._view(ticker, frame.seq)
+                view = views.get(ticker) or state._view(ticker, frame.seq)
                 if view is None or (is_behind and view.oracle and not view.price_missed):
                     continue
-                changed = set_one(view, frame, fields)
-                if _WEIGHT[changed] >= _WEIGHT[changes.get(ticker, "")]:
+                changed, before = set_one(view, frame, fields), changes.get(ticker)
+                if before is None or _WEIGHT[changed] >= _WEIGHT[before]:
                     changes[ticker] = changed
-    touched = [state.views[ticker] for ticker in changes]
+    touched = [views[ticker] for ticker in changes]
     for view in touched:
         view._touch(frame, changes[view.ticker])
     return touched
 
 
 # A frame emits a view once: of several changes the one that weighs most.
-_WEIGHT: Final = {"": 0, "quality": 1, "market": 2, "funding": 3, "oracle": 4, "status": 5}
+_WEIGHT: Final = {"quality": 1, "market": 2, "funding": 3, "oracle": 4, "status": 5}
 
 
 def _set_market(view: MarketView, frame: Frame, fields: MarketFields) -> str:

@@ -44,7 +44,7 @@ from array import array
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from math import exp, log, log1p, log2, sqrt
+from math import exp, floor, log, log1p, log2, sqrt
 from types import SimpleNamespace
 from typing import Annotated, Any, ClassVar, Final, Protocol, Self, TypeVar
 
@@ -349,14 +349,12 @@ class Day:
 
     def add(self, figure: float, at: int, seconds: int) -> None:
         """Count that a figure stood for so many seconds until `at`, for a minute at most."""
-        hour = at // _HOUR
-        if hour > self._hour:
-            self._begin(hour)
-        elif hour < self._hour - 1:  # hours of another clock
-            self.restore((), self.first)
-            self._begin(hour)
-        bucket = math.floor(_FINE * log2(figure if figure > _LEAST else _LEAST))
-        self._new[bucket] = self._new.get(bucket, 0) + min(max(seconds, 1), 60)
+        if (hour := at // _HOUR) != self._hour:
+            self._turn(hour)
+        bucket, new = floor(_FINE * log2(figure if figure > _LEAST else _LEAST)), self._new
+        if seconds != 1:  # as nearly always it is
+            seconds = min(max(seconds, 1), 60)
+        new[bucket] = new.get(bucket, 0) + seconds
 
     @property
     def seconds(self) -> int:
@@ -380,7 +378,7 @@ class Day:
 
     def rank(self, figure: float) -> float:
         """Return the share of the day, in percent, that was below a figure."""
-        bucket = math.floor(_FINE * log2(figure if figure > _LEAST else _LEAST))
+        bucket = floor(_FINE * log2(figure if figure > _LEAST else _LEAST))
         seconds, counts, middle = self.seconds, self._counts, self._middle
         if -len(counts) < bucket - middle < len(counts):
             # From the median on: what is now is seldom far from what is usual.
@@ -413,6 +411,12 @@ class Day:
             self._count(bucket, seconds)
         self._new.clear()
         self._balance()
+
+    def _turn(self, hour: int) -> None:
+        if hour < self._hour - 1:  # hours of another clock
+            self.restore((), self.first)
+        if hour > self._hour:
+            self._begin(hour)
 
     def _begin(self, hour: int) -> None:
         self._sort_in()
@@ -598,9 +602,10 @@ class _Variance:
             dt = (at - self._at) * _NS
             decay = exp(dt * self._rate)
             step = log(price / self._price)
-            self._squares = self._squares * decay + step * step
-            self._time = self._time * decay + dt
-            self.value = max(self._squares / self._time, _STILL)
+            self._squares = squares = self._squares * decay + step * step
+            self._time = time = self._time * decay + dt
+            value = squares / time
+            self.value = value if value > _STILL else _STILL
             self.count += 1
         self._price, self._at, self.due = price, at, at + _SECOND
 

@@ -249,6 +249,8 @@ class Writer:
         except _FAILURES as error:
             self._fail(error)
             return False
+        # Not before: a database that opens may still take nothing.
+        self._outage = _Outage()
         self.written += len(rows)
         return True
 
@@ -278,7 +280,6 @@ class Writer:
         except _FAILURES as error:
             self._fail(error)
             return False
-        self._outage = _Outage()
         return True
 
     def _fetch(self) -> None:
@@ -289,6 +290,7 @@ class Writer:
                 rows = self._spill.rows
                 self._odd.note(self._required().absorb(left), left.path)
             self._spill.remove()
+            self._outage = _Outage()
             self.written += rows
         except Exception as error:  # noqa: BLE001 - rows in a file are safe, and others go to it
             self._fail(error)

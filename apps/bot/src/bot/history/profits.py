@@ -12,12 +12,12 @@ import argparse
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Final
 
 import sqlalchemy
-from sqlalchemy import ColumnElement, Connection, RowMapping, func, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, select
 
 from bot.database.tables import (
     equity_points,
@@ -69,15 +69,15 @@ class Group:
         return sums["realized"] + sums["unrealized"] + sums["funding"] - sums["fees"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Choice:
-    """Which rows count, and by what they are grouped."""
+    """Which rows count, and by what they are grouped; of tickers () for any."""
 
     by: str
-    runs: Mapping[int, RowMapping]
-    tickers: tuple[str, ...]
     since: int | None
     until: int | None
+    runs: Mapping[int, RowMapping] = field(default_factory=dict)
+    tickers: tuple[str, ...] = ()
 
     def key(self, run_id: int, ticker: str, day: int) -> Any:
         """Return the group that a row belongs to."""
@@ -95,25 +95,33 @@ GROUPS: Final[dict[str, Callable[[RowMapping, str, int], Any]]] = {
 def pnl(arguments: argparse.Namespace) -> int:
     """Print what runs have earned."""
     url = chosen_url(arguments)
+    choice = Choice(
+        chosen("a group", arguments.by, GROUPS),
+        *span(arguments.since, arguments.until, time.time_ns()),
+    )
     try:
         with reading(url) as connection:
-            choice = _choice(connection, arguments)
+            choice = _narrowed(connection, arguments, choice)
             groups, total = summed(connection, choice)
             nothing = empty_words(connection)
     except NothingYetError as error:
-        return nothing_yet(arguments, error, "bot.pnl/1", FIELDS)
-    return printed(arguments, Listing(
-        schema="bot.pnl/1", fields=FIELDS,
+        return nothing_yet(arguments, error, _listed(choice, {}, Group(), ()))
+    lines = _lines(groups, total, choice, shown(url), nothing)
+    return printed(arguments, _listed(choice, groups, total, [*lines]))
+
+
+def _listed(
+    choice: Choice, groups: Mapping[Any, Group], total: Group, lines: Sequence[str]
+) -> Listing:
+    return Listing(
+        schema="bot.pnl/1", fields=FIELDS, lines=lines,
         rows=[_fields(key, group) for key, group in groups.items()],
-        lines=[*_lines(groups, total, choice, shown(url), nothing)],
         about={"by": choice.by, "since": iso(choice.since), "until": iso(choice.until),
                "total": _fields("total", total)},
-    ))  # fmt: skip
+    )  # fmt: skip
 
 
-def _choice(connection: Connection, arguments: argparse.Namespace) -> Choice:
-    by = chosen("a group", arguments.by, GROUPS)
-    since, until = span(arguments.since, arguments.until, time.time_ns())
+def _narrowed(connection: Connection, arguments: argparse.Namespace, choice: Choice) -> Choice:
     terms: list[ColumnElement[bool]] = []
     if arguments.run is not None:
         require_run(connection, arguments.run)
@@ -127,9 +135,7 @@ def _choice(connection: Connection, arguments: argparse.Namespace) -> Choice:
         there = {*connection.execute(select(positions.c.ticker).distinct()).scalars()}
         tickers = tuple(chosen("a ticker", part, there) for part in arguments.ticker.split(","))
     found = connection.execute(select(runs).where(*terms).order_by(runs.c.id)).mappings()
-    return Choice(
-        by=by, runs={run["id"]: run for run in found}, tickers=tickers, since=since, until=until
-    )
+    return replace(choice, runs={run["id"]: run for run in found}, tickers=tickers)
 
 
 # === Sums ===
@@ -153,6 +159,8 @@ def summed(connection: Connection, choice: Choice) -> tuple[dict[Any, Group], Gr
 
 
 Amount = tuple[str, int, str, int, int | None]
+_ANY_TICKER: Final[ColumnElement[Any]] = sqlalchemy.literal_column("''")
+_ANY_DAY: Final[ColumnElement[Any]] = sqlalchemy.literal_column("0")
 
 
 def _amounts(connection: Connection, choice: Choice) -> Iterator[Amount]:
@@ -167,21 +175,25 @@ def _amounts(connection: Connection, choice: Choice) -> Iterator[Amount]:
         sources.append(("transfers", transfers, transfers.c.at, transfers.c.quote))
     for name, of, at, amount in sources:
         ticker = of.c.ticker if "ticker" in of.c else sqlalchemy.literal("")
-        day = (at // _DAY_NS).label("day")
+        # By no more than the groups want: of a million fills that is a tenth of the rows.
+        kinds: list[ColumnElement[Any]] = [_ANY_TICKER, _ANY_DAY]
+        if choice.by == "market":
+            kinds[0] = ticker
+        elif choice.by == "day":
+            kinds[1] = (at // _DAY_NS).label("day")
+        grouped = [each for each in kinds if each is not _ANY_TICKER and each is not _ANY_DAY]
         terms: list[ColumnElement[bool]] = []
         terms += [ticker.in_(choice.tickers)] if choice.tickers else []
         terms += [] if choice.since is None else [at >= choice.since]
         terms += [] if choice.until is None else [at < choice.until]
-        query = (
-            select(of.c.run_id, ticker.label("ticker"), day, func.sum(amount))
-            .where(*terms)
-            .where(amount.is_not(None))
-            .group_by(of.c.run_id, ticker, day)
-        )
-        for run_id, of_ticker, number, amount_ in connection.execute(query):
+        summed: Select[Any] = select(of.c.run_id, *kinds, func.sum(amount)).where(*terms)
+        summed = summed.where(amount.is_not(None)).group_by(of.c.run_id, *grouped)
+        for run_id, of_ticker, number, amount_ in connection.execute(summed):
             yield name, run_id, of_ticker, number, amount_
         if name == "unrealized":
-            unvalued = select(of.c.run_id, ticker, day).where(*terms).where(amount.is_(None))
+            unvalued: Select[Any] = (
+                select(of.c.run_id, *kinds).where(*terms).where(amount.is_(None))
+            )
             for run_id, of_ticker, number in connection.execute(
                 unvalued.where(of.c.status == "OPEN")
             ):
