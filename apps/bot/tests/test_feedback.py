@@ -386,7 +386,9 @@ def test_entries_that_wait_and_brackets_are_reported_and_explained() -> None:
     assert {(o.kind, o.usdc < 0, o.open_usdc) for o in stopped} == {("filled", True, 0.0)}
     assert all(o.decision and o.why.startswith("stop loss on the venue: sell") for o in stopped)
     held = {row.ticker for row in bot.risk.positions()}
-    assert {bracket.ticker for bracket in account.brackets.values() if not bracket.asked} <= held
+    assert {
+        bracket.ticker for bracket in account.brackets.values() if not bracket.cancel_sent
+    } <= held
 
     # From the fill of a stop back to the decision, in words.
     entry = next(e for e in bot.journal.of_kind("bracket") if "stop loss" in e.words)

@@ -114,7 +114,9 @@ class Desk(Exchange):
     @property
     def meant(self) -> list[StandingBracket]:
         """Return the brackets that stand or are on their way, and are not taken back."""
-        return [bracket for bracket in self.risk.account.brackets.values() if not bracket.asked]
+        return [
+            bracket for bracket in self.risk.account.brackets.values() if not bracket.cancel_sent
+        ]
 
     def denials(self) -> list[str]:
         """Return why things were denied."""
