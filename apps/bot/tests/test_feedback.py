@@ -402,7 +402,7 @@ def test_entries_that_wait_and_brackets_are_reported_and_explained() -> None:
     assert all(o.decision and o.why.startswith("stop loss on the venue: sell") for o in stopped)
     held = {row.ticker for row in bot.risk.positions()}
     assert {
-        bracket.ticker for bracket in account.orders.brackets.values() if not bracket.asked
+        bracket.ticker for bracket in account.orders.brackets.values() if not bracket.cancel_sent
     } <= held
 
     # From the fill of a stop back to the decision, in words.

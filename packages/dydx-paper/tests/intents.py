@@ -115,7 +115,9 @@ class Desk(Exchange):
     def meant(self) -> list[StandingBracket]:
         """Return the brackets that stand or are on their way, and are not taken back."""
         return [
-            bracket for bracket in self.risk.account.orders.brackets.values() if not bracket.asked
+            bracket
+            for bracket in self.risk.account.orders.brackets.values()
+            if not bracket.cancel_sent
         ]
 
     def denials(self) -> list[str]:

@@ -377,7 +377,7 @@ def test_brackets_stand_once_something_is_held() -> None:
 
 
 def test_a_fill_takes_the_other_bracket_with_it() -> None:
-    """And what is taken back is asked for again until its end is reported."""
+    """And what is taken back is requested again until its end is reported."""
     world, (stop, profit) = covered()
     taken = hold(world, "0", state(stop.order, "FILLED", "1"))
     assert withdrawn(taken) == [profit.order.client_id]
@@ -547,7 +547,7 @@ def test_a_bracket_is_moved_once_another_may_go_out() -> None:
     [placed] = [one for one in moved if isinstance(one, Bracket)]
     assert placed.kind == "STOP_LOSS"
     standing = world.risk.account.orders.brackets[order_id(OWNER, profit.order)]
-    assert not standing.asked
+    assert not standing.cancel_sent
 
     # What is too much is taken back all the same.
     less = hold(world, "0.5", state(placed.order))
@@ -616,7 +616,7 @@ def restarted(*states: OrderState, size: str = "1") -> tuple[World, list[Any]]:
     return world, hold(world, size, *states)
 
 
-def test_brackets_of_an_earlier_run_are_found_and_kept() -> None:
+def test_brackets_of_an_earlier_run_are_found_and_stand() -> None:
     """Where they leave, what is held is left; resized, they are ours."""
     stop, profit = found(101), found(102, "TAKE_PROFIT", "3200")
     world, verdicts = restarted(stop, profit)

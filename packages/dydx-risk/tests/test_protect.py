@@ -302,7 +302,7 @@ def test_every_rule_says_at_which_level_it_acts_now(make_world: Any) -> None:
 @pytest.mark.parametrize(
     "policy", [Policy(), DRAWDOWN, DAILY, LEVERAGE, Policy(**LIMITS | {"max_daily_loss": 0.1})]
 )
-def test_what_is_said_to_act_next_acts_at_its_level_and_not_before(
+def test_what_is_shown_to_act_next_acts_at_its_level_and_not_before(
     make_world: Any, policy: Policy, size: str, start: float
 ) -> None:
     """In one block, and near; of longs a leverage may come later: prices take their notional along.

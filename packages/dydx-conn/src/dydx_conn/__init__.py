@@ -2593,7 +2593,7 @@ def _placed_trade(row: _PastRow, names: Mapping[str, str], text: str) -> tuple[_
     # The socket's rows have no height, but their ids begin with it.
     stated = row.created_at_height or (str(int(row.id[:8], 16)) if _EVENT.fullmatch(row.id) else "")
     at, height, about = instant(row.created_at), _height(stated), names["ticker"]
-    # One without an id is told from others by all that it is.
+    # One without an id is known from others by all that it is.
     return _Past(at, _TRADE, height, 0, row.id or text, about, text, row.created_at), at
 
 
@@ -2745,7 +2745,7 @@ class _Unfolding:
         self._at, self._chain, self._owes_pulse = 0, _PastChain(), False
 
     def describe(self, page: Frame) -> None:
-        """Take what was asked once: the markets, and how high the chain stood."""
+        """Take what was requested once: the markets, and how high the chain stood."""
         try:
             if page.path == "/v4/perpetualMarkets" and page.ok and not self._seq:
                 self._described |= _without_the_day(page.text, self._history)
@@ -8578,8 +8578,10 @@ class AuditLog:
         """Write down a REST answer; its text only if it is a refusal. Fits `Rest.on_answer`."""
         reported = {name: text for name, text in headers.items() if name.lower() in _LIMIT_HEADERS}
         if status >= 400:
-            reported["said"] = body
-        self.write("rest", method=method, path=path, status=status, size=len(body), told=reported)
+            reported["body"] = body
+        self.write(
+            "rest", method=method, path=path, status=status, size=len(body), content=reported
+        )
 
     def passed(self, frame: Frame) -> None:
         """Write down a link's requests, answers, opening, gaps and closing; not what it carried.
@@ -8592,7 +8594,11 @@ class AuditLog:
             parts = {"code": frame.status, "text": frame.text, "lost": frame.lost}
             reported = {name: value for name, value in parts.items() if value}
             self.write(
-                f"socket {frame.kind}", at=frame.at, link=frame.link, seq=frame.seq, told=reported
+                f"socket {frame.kind}",
+                at=frame.at,
+                link=frame.link,
+                seq=frame.seq,
+                content=reported,
             )
         elif frame.kind == "act":
             act = {"who": frame.link, "what": frame.type, "why": frame.text}
@@ -9279,7 +9285,7 @@ class _Log:
 
     def put(self, kind: str, content: Any, type: str, channel: str, id: str = "") -> None:
         self._inbox.put(kind, msgspec.json.encode(content).decode(), type, channel, id, link="node")
-        self.write("sent" if kind == "sent" else channel, told=content)
+        self.write("sent" if kind == "sent" else channel, content=content)
 
     def write(self, event: str, **fields: Any) -> None:
         if self._audit is not None:
@@ -9418,7 +9424,7 @@ class _Sender:
             self._learned(self.node.latest_block())
         except (grpc.RpcError, OSError) as error:  # OSError: no descriptor is left for the call
             # The height stays a lower bound: orders end sooner, and none is good for too long.
-            self._log.write("unanswered", asked="latest_block", why=_why(error))
+            self._log.write("unanswered", requested="latest_block", why=_why(error))
 
     def _learned(self, tip: ChainTip) -> str:
         self.clock.learn(tip.height, tip.time_ns)

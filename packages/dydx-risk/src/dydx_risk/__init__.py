@@ -2016,7 +2016,8 @@ class StandingBracket(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A bracket that was sent, or found of an earlier run.
 
     `left` are the quantums that it may still trade, `sent` is the height at which it went out,
-    `seen` whether the venue has reported it. Its cancel went out `tries` times, last at `asked`.
+    `seen` whether the venue has reported it. Its cancel went out `tries` times, last at the height
+    `cancel_sent`.
     """
 
     order_id: str
@@ -2029,7 +2030,7 @@ class StandingBracket(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     named: CancelRequest
     sent: int
     seen: bool = False
-    asked: int = 0
+    cancel_sent: int = 0
     tries: int = 0
 
     @classmethod
@@ -2168,7 +2169,7 @@ class _AccountOrders:
         bracket, named = self.brackets.get(state.id), state.named
         if bracket is not None and state.final:
             del self.brackets[state.id]
-            if state.status != "FILLED" and not bracket.asked:
+            if state.status != "FILLED" and not bracket.cancel_sent:
                 self.failed.append((bracket, state.reason or state.status))
         elif bracket is not None:
             self.brackets[state.id] = bracket.reported(state)
@@ -6028,7 +6029,7 @@ class Upkeep:
         self._flat: dict[str, int] = {}  # since which height nothing is held of a market
         self._failures: dict[tuple[str, BracketKind], tuple[int, int]] = {}  # how many, and when
         self._unwanted: set[str] = set()  # markets whose entries are taken back
-        self._asked: dict[str, int] = {}  # when an entry's cancel went out
+        self._cancel_sent: dict[str, int] = {}  # when an entry's cancel went out
 
     @property
     def is_idle(self) -> bool:
@@ -6123,7 +6124,9 @@ class Upkeep:
         entries = {
             r.order_id: cancel(r.order) for r in account.orders.reserved.values() if r.stands
         }
-        self._asked = {i: at for i, at in self._asked.items() if i in entries or i in strays}
+        self._cancel_sent = {
+            i: at for i, at in self._cancel_sent.items() if i in entries or i in strays
+        }
         self._unwanted &= {named.ticker for named in entries.values()}
         for id_, named in (*entries.items(), *strays.items()):
             why = look.why_not(named.ticker)
@@ -6131,12 +6134,12 @@ class Upkeep:
                 why = "it is not wanted any more"
             if id_ in strays:
                 why = "nobody knows what it is for"
-            if why and self._is_due(self._asked.get(id_)):
-                self._asked[id_] = account.height
+            if why and self._is_due(self._cancel_sent.get(id_)):
+                self._cancel_sent[id_] = account.height
                 yield self._withdraw(look, named, f"the entry is taken back: {why}")
 
-    def _is_due(self, asked: int | None) -> bool:
-        return asked is None or self._account.height - asked >= _ANSWERED
+    def _is_due(self, sent: int | None) -> bool:
+        return sent is None or self._account.height - sent >= _ANSWERED
 
     def _brackets(self, look: Look) -> Iterator[Bracket | Withdraw]:
         account, valued = self._account, look.valued
@@ -6160,7 +6163,7 @@ class Upkeep:
         view, held = look.valued.views.get(ticker), look.valued.known_size(ticker)
         if view is None or view.market is None or held is None:
             return
-        stays = [b for b in pieces if not (b.asked or self._is_lost(b))]
+        stays = [b for b in pieces if not (b.cancel_sent or self._is_lost(b))]
         can, levels = self._can_place(view, kind, look.event.at), self.levels.get(ticker)
         if levels is not None and not can and stays:
             # Elsewhere than it is to be is better than nowhere.
@@ -6168,7 +6171,7 @@ class Upkeep:
             meant = levels.trigger(kind) and stays[-1].trigger
             levels = msgspec.structs.replace(levels, **{name: meant})
         change = bracket_changes(held, levels, stays, (kind,))
-        again = [b for b in pieces if b not in stays and self._is_due(b.asked or None)]
+        again = [b for b in pieces if b not in stays and self._is_due(b.cancel_sent or None)]
         yield from self._cancels(look, [*change.withdraw, *again], held)
         if levels is not None and can:
             for _, quantums in change.place:
@@ -6197,7 +6200,7 @@ class Upkeep:
                 del account.orders.brackets[bracket.order_id]
                 continue
             account.orders.brackets[bracket.order_id] = msgspec.structs.replace(
-                bracket, asked=max(account.height, 1), tries=bracket.tries + 1
+                bracket, cancel_sent=max(account.height, 1), tries=bracket.tries + 1
             )
             words = _kind_words(bracket.kind)
             yield self._withdraw(look, bracket.named, f"the {words} is taken back: {why}")

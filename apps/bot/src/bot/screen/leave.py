@@ -4,7 +4,7 @@
                                                                             └─► what to type
 
 The run goes on while nobody has answered: frames come, and the guard is there. A dashboard asks by
-itself (bot.screen.screen); at a plain terminal a line is typed; in a pipe nobody is asked.
+itself (bot.screen.screen); at a plain terminal a line is typed; in a pipe there is no question.
 """
 
 import argparse
@@ -53,7 +53,7 @@ class Leave:
 
     @property
     def question(self) -> str:
-        """Return what stays open, for whoever is asked; "" for nothing."""
+        """Return what stays open, for the question; "" for nothing."""
         held = held_words(positions_of(self._bot))
         return f"{self.open}: {'; '.join(held)}" if held else ""
 
