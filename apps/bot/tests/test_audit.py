@@ -11,7 +11,7 @@ from bot.__main__ import main
 from bot.audit import command as audit
 from bot.audit.exits import COSTS
 from bot.audit.orders import IN_FORCE
-from bot.audit.scenarios import Group, Outcome, Seen, above, carried_out, has, shown, where
+from bot.audit.scenarios import Evidence, Group, Outcome, above, carried_out, has, shown, where
 
 pytestmark = pytest.mark.traced
 ROOT = Path(__file__).parents[3]
@@ -98,9 +98,9 @@ def test_what_is_taken_for_valid_fails(run: Run, monkeypatch: pytest.MonkeyPatch
 def test_what_raises_or_shows_nothing_is_a_failure() -> None:
     """And the others are carried out all the same."""
     group = Group("Some")
-    group.shows("raises", "nothing")(lambda: [Seen("a", 1, 1 // 0)])
+    group.shows("raises", "nothing")(lambda: [Evidence("a", 1, 1 // 0)])
     group.shows("silent", "nothing")(list)
-    group.shows("fine", "nothing")(lambda: [Seen("a", 1, 1)])
+    group.shows("fine", "nothing")(lambda: [Evidence("a", 1, 1)])
 
     raised, silent, fine = carried_out(group.scenarios)
 
@@ -117,8 +117,8 @@ def test_figures_are_shown_as_people_read_them() -> None:
     assert [shown(value) for value in (True, 12_345, [1, "x"], [], None)] == [
         "yes", "12,345", "1, x", "none", "None",
     ]  # fmt: skip
-    assert Seen("it", has("a"), "cab").words == "it: cab"
-    assert Seen("it", above(3), 2.5).words == "it: expected more than 3, got 2.5"
+    assert Evidence("it", has("a"), "cab").words == "it: cab"
+    assert Evidence("it", above(3), 2.5).words == "it: expected more than 3, got 2.5"
     assert where("paper/venue::x") == "packages/dydx-paper/tests/test_venue.py::test_x"
     assert where("tools/crash::x") == "tools/tests/test_crash.py::test_x"
 

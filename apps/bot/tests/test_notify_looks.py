@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from bot.config.notify import NotifySettings
-from bot.notify.looks import Figures, Look, Seen, next_at, step, summary_of, usdc
+from bot.notify.looks import Figures, Look, Noticed, next_at, step, summary_of, usdc
 from bot.notify.notice import Notice
 
 SECOND = 10**9
@@ -14,7 +14,7 @@ SETTINGS = NotifySettings(summary_at="", disconnected_s=30, lag_s=5, wait_s=10)
 
 def run(*looks: dict[str, Any], settings: NotifySettings = SETTINGS) -> list[Notice]:
     """Look at an account once a second, as it stands by then."""
-    state, found = Seen(), list[Notice]()
+    state, found = Noticed(), list[Notice]()
     for n, fields in enumerate(looks):
         given: dict[str, Any] = {"at": NOON + n * SECOND, "account": "dydx1…/0"} | fields
         look = Look(**given)
@@ -126,7 +126,7 @@ def test_a_summary_is_due_at_its_time_of_day_and_counts_since_the_last() -> None
 
 def test_of_what_is_unknown_a_summary_says_so() -> None:
     """And not that it is nothing."""
-    words = summary_of(Seen(), Look(at=NOON)).words
+    words = summary_of(Noticed(), Look(at=NOON)).words
 
     assert words.startswith("equity unknown, PnL unknown, fees unknown, funding unknown, 0 fills")
     assert usdc(-1) == "0.00 USDC"

@@ -12,7 +12,7 @@ from bot.config.loaded import load
 from bot.config.notify import NotifySettings, SinkSettings
 from bot.live.runs import notices_of as of_arguments
 from bot.notify.beside import Run, lost_of, notices_of, sinks_of
-from bot.notify.looks import Look, Seen
+from bot.notify.looks import Look, Noticed
 from bot.notify.notice import Heading, Message, Notice
 from bot.notify.notices import Notices
 from bot.notify.sink import Sink
@@ -113,7 +113,7 @@ class Nothing:
         """Return nothing."""
         return ()
 
-    def ends(self, at: int, seen: Mapping[str, Seen]) -> Sequence[Notice]:
+    def ends(self, at: int, seen: Mapping[str, Noticed]) -> Sequence[Notice]:
         """Return nothing."""
         return ()
 
@@ -186,7 +186,7 @@ def test_it_looks_once_a_second_and_never_stops_a_run() -> None:
                 raise ValueError("no figures")
             return (Look(at=at, account=HEADING.account, distance=0.05),)
 
-        def ends(self, at: int, seen: Mapping[str, Seen]) -> Sequence[Notice]:
+        def ends(self, at: int, seen: Mapping[str, Noticed]) -> Sequence[Notice]:
             raise ZeroDivisionError
 
     looks, taker = list[int](), Taker()

@@ -17,7 +17,7 @@ from bot.run.desk import Desk, DeskError
 from bot.serve import chain, errors, health, metrics
 from bot.serve.app import app_of
 from bot.serve.figures import Connection, RunFigures, Sink, figures_of
-from bot.serve.sample import Process, Seen
+from bot.serve.sample import Process, Sources
 from bot.serve.series import SERIES
 from bot.serve.served import Served
 from bot.serve.tokens import Tokens
@@ -117,7 +117,7 @@ def samples(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
 
 def test_all_that_a_run_did_is_scraped(run: RunFigures) -> None:
     """Latency, frames, orders, account, markets and process, each as it stands."""
-    found = samples(metrics.exposition(Seen(run, PROCESS))[0].decode())
+    found = samples(metrics.exposition(Sources(run, PROCESS))[0].decode())
 
     assert found["frames_total", ("v4_orderbook",)] == dict(run.frames)["v4_orderbook"]
     assert found["frame_duration_seconds_count", ()] == run.latency.count
@@ -132,7 +132,7 @@ def test_all_that_a_run_did_is_scraped(run: RunFigures) -> None:
 
 def test_a_histogram_counts_up_to_each_bound(run: RunFigures) -> None:
     """Bounds grow, and the last one has all of them."""
-    found = samples(metrics.exposition(Seen(run, PROCESS))[0].decode())
+    found = samples(metrics.exposition(Sources(run, PROCESS))[0].decode())
 
     counts = [
         count for (name, _), count in found.items() if name == "frame_duration_seconds_bucket"
@@ -150,7 +150,9 @@ def test_what_is_unknown_has_no_sample(run: RunFigures) -> None:
         money=msgspec.structs.replace(run.account.money, equity=None, unrealized_pnl=None),
     )  # fmt: skip
     found = samples(
-        metrics.exposition(Seen(msgspec.structs.replace(run, account=account), PROCESS))[0].decode()
+        metrics.exposition(Sources(msgspec.structs.replace(run, account=account), PROCESS))[
+            0
+        ].decode()
     )
     names = {name for name, _ in found}
 
@@ -174,7 +176,7 @@ def test_what_the_venue_never_had_is_another(run: RunFigures) -> None:
     """A hostile stream makes no series without end."""
     odd = tuple((f"v4_odd{number}", 1) for number in range(1_000))
     found = samples(
-        metrics.exposition(Seen(msgspec.structs.replace(run, frames=odd), PROCESS))[0].decode()
+        metrics.exposition(Sources(msgspec.structs.replace(run, frames=odd), PROCESS))[0].decode()
     )
 
     assert found["frames_total", ("other",)] == 1_000
@@ -184,7 +186,7 @@ def test_what_is_beside_a_run_is_counted_as_it_grows_or_stands(run: RunFigures) 
     """A database that is behind shows what waits."""
     sinks = (Sink(name="database", well=False, counts=(("phone sent", 7), ("waiting", 2))),)
     found = samples(
-        metrics.exposition(Seen(msgspec.structs.replace(run, sinks=sinks), PROCESS))[0].decode()
+        metrics.exposition(Sources(msgspec.structs.replace(run, sinks=sinks), PROCESS))[0].decode()
     )
 
     assert found["sink_items_total", ("database", "phone sent")] == 7
@@ -231,7 +233,7 @@ def test_counters_never_go_back() -> None:
 
     def look(frame: Frame) -> bool:
         if frame.seq % 200 == 0:
-            seen.append(samples(metrics.exposition(Seen(figures_of(bot), PROCESS))[0].decode()))
+            seen.append(samples(metrics.exposition(Sources(figures_of(bot), PROCESS))[0].decode()))
         return frame.seq < 1_500
 
     bot.run(replay("quickstart", pace=look))
@@ -546,7 +548,7 @@ def test_rest_is_counted_by_class_endpoint_and_limit(run: RunFigures) -> None:
         run, rest=REST, answers=((("/v4/height", 503), 2),), pings=(("c1", 0.05),),
         faults=((("ServerError", "/v4/height"), 2),),
     )  # fmt: skip
-    found = samples(metrics.exposition(Seen(changed, PROCESS))[0].decode())
+    found = samples(metrics.exposition(Sources(changed, PROCESS))[0].decode())
 
     assert found["rest_requests_total", ("/v4/height",)] == 5
     assert found["rest_errors_total", ("ServerError", "/v4/height")] == 2
@@ -605,7 +607,7 @@ def test_what_goes_beside_a_run_is_looked_at_by_name(wrote: Beside) -> None:
 
 def test_a_run_that_nobody_follows_has_no_state_of_its_links() -> None:
     """Unknown is no sample."""
-    seen = Seen(figures_of(Bot(Options(strategy="none"))), PROCESS)
+    seen = Sources(figures_of(Bot(Options(strategy="none"))), PROCESS)
     names = {name for name, _ in samples(metrics.exposition(seen)[0].decode())}
 
     assert not names & {"connection_state", "connection_lost_seconds", "connection_attempts"}

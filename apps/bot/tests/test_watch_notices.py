@@ -10,7 +10,7 @@ import pytest
 from bot.__main__ import main
 from bot.config.loaded import load
 from bot.config.notify import NotifySettings
-from bot.notify.looks import Seen, step
+from bot.notify.looks import Noticed, step
 from bot.notify.notice import Message, Notice
 from bot.notify.sink import Sink
 from bot.run.composition import Options
@@ -117,7 +117,7 @@ def test_what_concerns_all_is_noticed_once() -> None:
         one.shown.troubles["node"] = "no answer"
 
     looks = watched.looks(AT)
-    notices = [one for look in looks for one in step(Seen(), look, NotifySettings())[1]]
+    notices = [one for look in looks for one in step(Noticed(), look, NotifySettings())[1]]
 
     assert [one.account for one in looks] == ["dydx18y6…p6c78/0", "dydx18y6…p6c78/128"]
     assert [one.title for one in notices] == ["trouble with node"]

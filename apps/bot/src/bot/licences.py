@@ -33,8 +33,8 @@ _CLASS: Final = "License :: "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """A part of the bot; `licence` is as its authors name it, and the files say it in full."""
+class Component:
+    """A component of the bot; `licence` is as its authors name it, and the files say it in full."""
 
     name: str
     version: str
@@ -67,26 +67,30 @@ def licences(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _row(part: Part, *, whole: bool) -> dict[str, object]:
+def _row(part: Component, *, whole: bool) -> dict[str, object]:
     row: dict[str, object] = {
         "name": part.name, "version": part.version, "licence": part.licence,
     }  # fmt: skip
     return row | ({"texts": part.texts} if whole else {})
 
 
-def parts() -> Iterator[Part]:
+def parts() -> Iterator[Component]:
     """Yield Python, each distribution by name, and what an executable has within besides."""
-    yield Part(
+    yield Component(
         name="Python", version=platform.python_version(), licence="PSF-2.0", files=_within("Python")
     )
     for name, found in distributions().items():
         files = tuple(_files(found))
         words = "see its text" if files else "not declared"
-        yield Part(name=name, version=found.version, licence=_licence(found) or words, files=files)
+        yield Component(
+            name=name, version=found.version, licence=_licence(found) or words, files=files
+        )
     for file in sorted((PACKAGE / WITHIN).glob("*.txt")):
         if file.stem != "Python":
             name, _, version = file.stem.partition("_")
-            yield Part(name=name, version=version, licence="see its text", files=_within(file.stem))
+            yield Component(
+                name=name, version=version, licence="see its text", files=_within(file.stem)
+            )
 
 
 def distributions() -> dict[str, Distribution]:

@@ -22,7 +22,7 @@ from dydx_conn import (
     Unreachable,
 )
 
-from bot.audit.scenarios import Group, Seen, above, has
+from bot.audit.scenarios import Evidence, Group, above, has
 
 ERRORS: Final = Group("REST errors")
 
@@ -140,12 +140,12 @@ async def _failure(request: Awaitable[Any]) -> RestError:
     "conn/rest::a_refusal_is_an_error_in_the_venues_words",
     "conn/rest_client::a_failure_shows_what_to_do",
 )
-def _bad_request() -> Iterator[Seen]:
+def _bad_request() -> Iterator[Evidence]:
     venue = Venue(_refusal(400, "limit must be a positive integer"))
     error, _ = _talk(venue, lambda rest: _failure(rest.height()))
-    yield Seen("kind", BadRequest.__name__, type(error).__name__)
-    yield Seen("requests", 1, len(venue.paths))
-    yield Seen("it names the parameter", has("limit must be a positive integer"), str(error))
+    yield Evidence("kind", BadRequest.__name__, type(error).__name__)
+    yield Evidence("requests", 1, len(venue.paths))
+    yield Evidence("it names the parameter", has("limit must be a positive integer"), str(error))
 
 
 @ERRORS.shows(
@@ -155,7 +155,7 @@ def _bad_request() -> Iterator[Seen]:
     "conn/rest_client::many_questions_go_in_order_and_never_above_the_limit",
     "conn/rest_limits::no_window_of_the_venues_is_ever_exceeded",
 )
-def _rate_limited() -> Iterator[Seen]:
+def _rate_limited() -> Iterator[Evidence]:
     start = Clock().ns // 10**6
     order = {
         "retry_after": "2500",
@@ -169,11 +169,11 @@ def _rate_limited() -> Iterator[Seen]:
         return rest.metrics.groups["default"]
 
     group, clock = _talk(venue, talk)
-    yield Seen("limits in the order of requests", ["1", "2", "3"], _last_three(venue))
-    yield Seen("refused, and counted", above(0), group.limited)
-    yield Seen("requests that waited, as health and metrics have it", above(0), group.waits)
+    yield Evidence("limits in the order of requests", ["1", "2", "3"], _last_three(venue))
+    yield Evidence("refused, and counted", above(0), group.limited)
+    yield Evidence("requests that waited, as health and metrics have it", above(0), group.waits)
     waited = (clock.ns - Clock().ns) / 1e9
-    yield Seen("seconds waited, 4 were ordered", above(3.9), waited)
+    yield Evidence("seconds waited, 4 were ordered", above(3.9), waited)
 
 
 @ERRORS.shows(
@@ -182,16 +182,16 @@ def _rate_limited() -> Iterator[Seen]:
     "conn/rest_client::a_server_in_trouble_is_given_ever_more_time",
     "conn/rest_client::a_hiccup_is_not_seen_by_the_caller",
 )
-def _server_error() -> Iterator[Seen]:
+def _server_error() -> Iterator[Evidence]:
     venue = Venue(_refusal(500, "x"))
     error, clock = _talk(venue, lambda rest: _failure(rest.height()))
-    yield Seen("kind", ServerError.__name__, type(error).__name__)
-    yield Seen("requests", 4, len(venue.paths))
-    yield Seen(
+    yield Evidence("kind", ServerError.__name__, type(error).__name__)
+    yield Evidence("requests", 4, len(venue.paths))
+    yield Evidence(
         "seconds between them, at most", ["0.5", "1.0", "2.0"], [f"{s}" for s in clock.waits]
     )
     well, _ = _talk(Venue(_refusal(503, "x"), HEIGHT), lambda rest: rest.height())
-    yield Seen("one hiccup is not noticed: height", "7", str(well.value.height))
+    yield Evidence("one hiccup is not noticed: height", "7", str(well.value.height))
 
 
 @ERRORS.shows(
@@ -199,12 +199,12 @@ def _server_error() -> Iterator[Seen]:
     "three tries, then it is given up, with what was waited for and how long",
     "conn/rest_client::what_is_not_answered_in_time_is_given_up",
 )
-def _timeout() -> Iterator[Seen]:
+def _timeout() -> Iterator[Evidence]:
     venue = Venue(None)
     error, _ = _talk(venue, lambda rest: _failure(rest.height()), timeout_s=0.1)
-    yield Seen("kind", Unreachable.__name__, type(error).__name__)
-    yield Seen("requests", 3, len(venue.paths))
-    yield Seen("it says how long", has("within 0.1 s, got none"), str(error))
+    yield Evidence("kind", Unreachable.__name__, type(error).__name__)
+    yield Evidence("requests", 3, len(venue.paths))
+    yield Evidence("it says how long", has("within 0.1 s, got none"), str(error))
 
 
 @ERRORS.shows(
@@ -214,7 +214,7 @@ def _timeout() -> Iterator[Seen]:
     "conn/rest_limits::five_failures_in_a_row_open_it",
     "conn/rest_limits::one_trial_decides",
 )
-def _breaker() -> Iterator[Seen]:
+def _breaker() -> Iterator[Evidence]:
     venue = Venue(HEIGHT, _refusal(500, "x"))
 
     async def talk(rest: Rest) -> Any:
@@ -227,11 +227,11 @@ def _breaker() -> Iterator[Seen]:
         return fifth.stale, spared.stale, spared.age_s, len(venue.paths) - requests, endpoint
 
     (fifth, spared, aged, more, endpoint), _ = _talk(venue, talk)
-    yield Seen("at the fifth failure: an earlier answer", True, fifth)
-    yield Seen("and after it", True, spared)
-    yield Seen("with its age, in seconds", above(0), aged)
-    yield Seen("requests sent for it", 0, more)
-    yield Seen("circuit, as health and metrics have it", "open", endpoint.circuit)
+    yield Evidence("at the fifth failure: an earlier answer", True, fifth)
+    yield Evidence("and after it", True, spared)
+    yield Evidence("with its age, in seconds", above(0), aged)
+    yield Evidence("requests sent for it", 0, more)
+    yield Evidence("circuit, as health and metrics have it", "open", endpoint.circuit)
 
 
 @ERRORS.shows(
@@ -240,7 +240,7 @@ def _breaker() -> Iterator[Seen]:
     "conn/rest_client::a_refused_region_is_requested_again_after_ten_minutes",
     "conn/rest_client::all_that_happened_is_one_value_of_json",
 )
-def _forbidden() -> Iterator[Seen]:
+def _forbidden() -> Iterator[Evidence]:
     venue = Venue(_refusal(403, "GEOBLOCKED"))
 
     async def talk(rest: Rest) -> Any:
@@ -248,10 +248,10 @@ def _forbidden() -> Iterator[Seen]:
         return first, second, rest.metrics.errors
 
     (first, second, errors), _ = _talk(venue, talk)
-    yield Seen("kind", Forbidden.__name__, type(first).__name__)
-    yield Seen("requests of two", 1, len(venue.paths))
-    yield Seen("again in seconds", 600, round(second.wait_s))
-    yield Seen("errors counted of the class Forbidden", above(0), errors.get("Forbidden", 0))
+    yield Evidence("kind", Forbidden.__name__, type(first).__name__)
+    yield Evidence("requests of two", 1, len(venue.paths))
+    yield Evidence("again in seconds", 600, round(second.wait_s))
+    yield Evidence("errors counted of the class Forbidden", above(0), errors.get("Forbidden", 0))
 
 
 def _last_three(venue: Venue) -> list[str]:

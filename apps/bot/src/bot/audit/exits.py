@@ -20,7 +20,7 @@ from dydx_conn import (
     take_profit,
 )
 
-from bot.audit.scenarios import Group, Seen, above
+from bot.audit.scenarios import Evidence, Group, above
 from bot.audit.stage import ASKS, BIDS, BTC, LONG_TERM_END, USDC, Stage, usdc
 
 EXITS: Final = Group("Stop loss, take profit, cancel all")
@@ -35,15 +35,15 @@ COSTS: Final = Group("Fees and gas")
     "paper/conditional::a_stop_waits_and_fires_with_the_oracle_price",
     "paper/intents::what_stands_never_exceeds_what_is_held",
 )
-def _stop() -> Iterator[Seen]:
+def _stop() -> Iterator[Evidence]:
     stage, order = _long_with(stop_loss, trigger="49500", price="45000")
-    yield Seen("long 0.5, stop at 49,500; oracle 50,000", "OPEN", _status(stage, order))
-    yield Seen("as the venue has it", "UNTRIGGERED", _row(stage, order).status)
+    yield Evidence("long 0.5, stop at 49,500; oracle 50,000", "OPEN", _status(stage, order))
+    yield Evidence("as the venue has it", "UNTRIGGERED", _row(stage, order).status)
     stage.market_at(49_400)
     stage.block()
     stage.touch()
-    yield Seen("oracle 49,400", "FILLED", _status(stage, order))
-    yield Seen("held", "0", stage.size())
+    yield Evidence("oracle 49,400", "FILLED", _status(stage, order))
+    yield Evidence("held", "0", stage.size())
 
 
 @EXITS.shows(
@@ -53,18 +53,18 @@ def _stop() -> Iterator[Seen]:
     "paper/triggers::side_and_condition_decide_which_way_a_price_triggers",
     "conn/orders::a_conditional_order_names_its_condition_and_trigger",
 )
-def _profit() -> Iterator[Seen]:
+def _profit() -> Iterator[Evidence]:
     stage, order = _long_with(take_profit, trigger="51000", price="50500")
     stage.market_at(50_900)
-    yield Seen(
+    yield Evidence(
         "long 0.5, profit at 51,000; oracle 50,900", "UNTRIGGERED", _row(stage, order).status
     )
     stage.market_at(51_100)
     stage.block()
     stage.touch()
-    yield Seen("oracle 51,100", "FILLED", _status(stage, order))
-    yield Seen("held", "0", stage.size())
-    yield Seen("won, in quantums of USDC", above(0), stage.money.realized_pnl)
+    yield Evidence("oracle 51,100", "FILLED", _status(stage, order))
+    yield Evidence("held", "0", stage.size())
+    yield Evidence("won, in quantums of USDC", above(0), stage.money.realized_pnl)
 
 
 @EXITS.shows(
@@ -72,15 +72,15 @@ def _profit() -> Iterator[Seen]:
     "it does not fire any more",
     "paper/conditional::an_untriggered_order_expires_and_can_be_cancelled",
 )
-def _stop_cancelled() -> Iterator[Seen]:
+def _stop_cancelled() -> Iterator[Evidence]:
     stage, order = _long_with(stop_loss, trigger="49500", price="45000")
     stage.place(cancel(order))
     stage.block()
     stage.touch()
-    yield Seen("cancelled", "CANCELLED", _status(stage, order))
+    yield Evidence("cancelled", "CANCELLED", _status(stage, order))
     stage.market_at(49_400)
     stage.block()
-    yield Seen("oracle 49,400, below its trigger: held", "0.5", stage.size())
+    yield Evidence("oracle 49,400, below its trigger: held", "0.5", stage.size())
 
 
 @EXITS.shows(
@@ -90,21 +90,21 @@ def _stop_cancelled() -> Iterator[Seen]:
     "paper/intents::the_one_that_fires_takes_the_other_with_it",
     "paper/intents::brackets_are_resized_to_what_is_left",
 )
-def _brackets() -> Iterator[Seen]:
+def _brackets() -> Iterator[Evidence]:
     stage = Stage()
     verdict = stage.want(BTC, 5_000.0, stop_loss=49_000.0, take_profit=51_000.0)
     stage.touch()
     for _ in range(3):
         stage.block()
         stage.touch()
-    yield Seen("5,000 USDC wanted", "approved", verdict.kind)
-    yield Seen("standing beside what is held", ["UNTRIGGERED"] * 2, _conditional(stage))
+    yield Evidence("5,000 USDC wanted", "approved", verdict.kind)
+    yield Evidence("standing beside what is held", ["UNTRIGGERED"] * 2, _conditional(stage))
     stage.market_at(51_200)
     for _ in range(4):
         stage.block()
         stage.touch()
-    yield Seen("oracle 51,200: held", "0", stage.size())
-    yield Seen("standing after it", [], _conditional(stage))
+    yield Evidence("oracle 51,200: held", "0", stage.size())
+    yield Evidence("standing after it", [], _conditional(stage))
 
 
 @EXITS.shows(
@@ -114,7 +114,7 @@ def _brackets() -> Iterator[Seen]:
     "bot/trade::cancel_all_takes_everything_off",
     "bot/trade::an_order_that_stays_is_a_one",
 )
-def _cancel_all() -> Iterator[Seen]:
+def _cancel_all() -> Iterator[Evidence]:
     stage = Stage()
     for price in ("49000", "48000", "47000"):
         stage.trade("BUY", "0.1", price, time_in_force="GTT")
@@ -122,19 +122,19 @@ def _cancel_all() -> Iterator[Seen]:
     stage.block()
     stage.touch()
     lifecycle = stage.bot.venue.accounts.orders
-    yield Seen("open before", 4, len(lifecycle.open()))
+    yield Evidence("open before", 4, len(lifecycle.open()))
     (requests,) = cancel_all(lifecycle.open(), good_til_block_time=LONG_TERM_END).values()
     batches = [one for one in requests if isinstance(one, BatchCancel)]
-    yield Seen("requests: a batch of three, one more", (1, 2), (len(batches), len(requests)))
+    yield Evidence("requests: a batch of three, one more", (1, 2), (len(batches), len(requests)))
     for request in requests:
         for one in request.cancels if isinstance(request, BatchCancel) else [request]:
             stage.place(msgspec.convert(one, type(one)))
     for _ in range(25):
         stage.block()
     stage.touch()
-    yield Seen("open after", 0, len(lifecycle.open()))
+    yield Evidence("open after", 0, len(lifecycle.open()))
     stage.market_at(40_000)
-    yield Seen("the market falls through all of them: fills", 0, len(stage.fills()))
+    yield Evidence("the market falls through all of them: fills", 0, len(stage.fills()))
 
 
 # === Costs ===
@@ -147,14 +147,14 @@ def _cancel_all() -> Iterator[Seen]:
     "conn/fees::a_fill_pays_by_who_was_there_first",
     "paper/sessions::each_fill_costs_what_the_chain_charged",
 )
-def _fee() -> Iterator[Seen]:
+def _fee() -> Iterator[Evidence]:
     stage = Stage()
     stage.trade("BUY", "0.5", "50100")
-    yield Seen(
+    yield Evidence(
         "taker, 0.5 at 50,001: 25,000.50 at 5 bp", "12.50025 USDC", usdc(stage.money.fees_paid)
     )
-    yield Seen("rounded up: 1 quantum at 5 bp", 1, Fees().of(1, "TAKER"))
-    yield Seen(
+    yield Evidence("rounded up: 1 quantum at 5 bp", 1, Fees().of(1, "TAKER"))
+    yield Evidence(
         "maker, 25,000.50 USDC at 1 bp", "2.50005 USDC", usdc(Fees().of(25_000_500_000, "MAKER"))
     )
 
@@ -166,15 +166,15 @@ def _fee() -> Iterator[Seen]:
     "conn/fees::no_tier_is_skipped",
     "paper/conservation::a_tier_is_earned_by_thirty_days_of_trading",
 )
-def _tiers() -> Iterator[Seen]:
+def _tiers() -> Iterator[Evidence]:
     everybody = 10**18  # a millionth of it is no share that counts
     found = [
         fee_tier(taker_volume=millions * 10**12, total_volume=everybody).taker_ppm
         for millions in (0, 1, 5, 25, 125)
     ]
-    yield Seen("taker ppm at 0, 1, 5, 25, 125 million", [500, 450, 400, 350, 300], found)
+    yield Evidence("taker ppm at 0, 1, 5, 25, 125 million", [500, 450, 400, 350, 300], found)
     paid = [tier.taker_ppm for tier in STANDARD_FEE_TIERS]
-    yield Seen("never dearer further up", sorted(paid, reverse=True), paid)
+    yield Evidence("never dearer further up", sorted(paid, reverse=True), paid)
 
 
 @COSTS.shows(
@@ -184,19 +184,19 @@ def _tiers() -> Iterator[Seen]:
     "conn/orders::what_the_account_cannot_afford_is_reported_in_the_chains_words",
     "bot/trade::what_an_order_may_cost_is_written_down_before_it_is_sent",
 )
-def _estimate() -> Iterator[Seen]:
+def _estimate() -> Iterator[Evidence]:
     stage = Stage()
     order = stage.order("BUY", "0.5", "50100")
     oracle = stage.market().subticks("50000")
     guess = estimate(order, stage.market(), Fees(), oracle_subticks=oracle)
     stage.place(order)
     stage.touch()
-    yield Seen("estimated at worst", "12.525 USDC", usdc(guess.fee))
-    yield Seen("paid", "12.50025 USDC", usdc(stage.money.fees_paid))
-    yield Seen("gas", 0, guess.gas)
-    yield Seen("initial margin, 5 % of 25,050", "1252.5 USDC", usdc(guess.initial_margin))
+    yield Evidence("estimated at worst", "12.525 USDC", usdc(guess.fee))
+    yield Evidence("paid", "12.50025 USDC", usdc(stage.money.fees_paid))
+    yield Evidence("gas", 0, guess.gas)
+    yield Evidence("initial margin, 5 % of 25,050", "1252.5 USDC", usdc(guess.initial_margin))
     poor = estimate(order, stage.market(), Fees(), oracle_subticks=oracle, net_collateral=USDC)
-    yield Seen("with 1 USDC: affordable", False, poor.affordable)
+    yield Evidence("with 1 USDC: affordable", False, poor.affordable)
 
 
 # === Underneath ===

@@ -10,7 +10,7 @@ from typing import Final
 
 from dydx_risk import funding_index_delta, funding_payment, funding_settlement_ppm
 
-from bot.audit.scenarios import Group, Seen, above
+from bot.audit.scenarios import Evidence, Group, above
 from bot.audit.stage import BTC, USDC, Stage, usdc
 
 PROFITS: Final = Group("Profit and loss")
@@ -34,12 +34,12 @@ def _round_trip(*trades: tuple[str, str, int]) -> Stage:
     "paper/ledger::a_reduction_leaves_the_entry_and_an_addition_averages_it",
     "paper/sessions::profit_is_what_the_fills_come_to",
 )
-def _average() -> Iterator[Seen]:
+def _average() -> Iterator[Evidence]:
     stage = _round_trip(("BUY", "1", 50_000), ("BUY", "3", 50_400))
     held = stage.venue.ledger.holdings[BTC]
-    yield Seen("1 at 50,000 and 3 at 50,400: held", "4", stage.size())
-    yield Seen("cost, 4 at 50,300", "201200 USDC", usdc(int(held.cost)))
-    yield Seen("realized", "0 USDC", usdc(stage.money.realized_pnl))
+    yield Evidence("1 at 50,000 and 3 at 50,400: held", "4", stage.size())
+    yield Evidence("cost, 4 at 50,300", "201200 USDC", usdc(int(held.cost)))
+    yield Evidence("realized", "0 USDC", usdc(stage.money.realized_pnl))
 
 
 @PROFITS.shows(
@@ -49,18 +49,20 @@ def _average() -> Iterator[Seen]:
     "paper/venue::closing_realises_and_closes_the_position",
     "paper/history::fills_are_stored_by_order_with_what_they_earned",
 )
-def _partial() -> Iterator[Seen]:
+def _partial() -> Iterator[Evidence]:
     stage = _round_trip(("BUY", "2", 50_000), ("SELL", "0.5", 50_200))
-    yield Seen(
+    yield Evidence(
         "2 at 50,000, 0.5 sold at 50,200: realized", "100 USDC", usdc(stage.money.realized_pnl)
     )
     cost = int(stage.venue.ledger.holdings[BTC].cost)
-    yield Seen("1.5 still cost 50,000 each", "75000 USDC", usdc(cost))
+    yield Evidence("1.5 still cost 50,000 each", "75000 USDC", usdc(cost))
     stage.book([(49_900, 50)], [(49_901, 50)])
     stage.trade("SELL", "1.5", "49000")
-    yield Seen("1.5 sold at 49,900: realized in all", "-50 USDC", usdc(stage.money.realized_pnl))
-    yield Seen("held", "0", stage.size())
-    yield Seen("wins and losses: one position, lost after fees", (0, 1), _won(stage))
+    yield Evidence(
+        "1.5 sold at 49,900: realized in all", "-50 USDC", usdc(stage.money.realized_pnl)
+    )
+    yield Evidence("held", "0", stage.size())
+    yield Evidence("wins and losses: one position, lost after fees", (0, 1), _won(stage))
 
 
 @PROFITS.shows(
@@ -69,15 +71,17 @@ def _partial() -> Iterator[Seen]:
     "paper/venue::a_taker_walks_the_recorded_levels",
     "paper/sessions::profit_is_what_the_fills_come_to",
 )
-def _levels() -> Iterator[Seen]:
+def _levels() -> Iterator[Evidence]:
     stage = Stage()
     stage.trade("BUY", "2", "50100")
-    yield Seen("fills of 2: 1 at 50,001, 1 at 50,010", 2, len(stage.fills()))
-    yield Seen("cost", "100011 USDC", usdc(int(stage.venue.ledger.holdings[BTC].cost)))
+    yield Evidence("fills of 2: 1 at 50,001, 1 at 50,010", 2, len(stage.fills()))
+    yield Evidence("cost", "100011 USDC", usdc(int(stage.venue.ledger.holdings[BTC].cost)))
     stage.book([("50100", "0.7"), ("50050", "5")], [("50200", 5)])
     stage.trade("SELL", "2", "49000")
     # 0.7 at 50,100 and 1.3 at 50,050 are 100,135.
-    yield Seen("sold at 50,100 and 50,050: realized", "124 USDC", usdc(stage.money.realized_pnl))
+    yield Evidence(
+        "sold at 50,100 and 50,050: realized", "124 USDC", usdc(stage.money.realized_pnl)
+    )
 
 
 @PROFITS.shows(
@@ -86,12 +90,12 @@ def _levels() -> Iterator[Seen]:
     "paper/venue::a_short_position_shows_a_negative_size",
     "paper/conservation::usdc_is_conserved_to_the_quantum_over_everybody",
 )
-def _short() -> Iterator[Seen]:
+def _short() -> Iterator[Evidence]:
     stage = _round_trip(("SELL", "1", 50_000), ("BUY", "0.4", 49_500))
-    yield Seen("-1 at 50,000, 0.4 bought back at 49,500: held", "-0.6", stage.size())
-    yield Seen("realized", "200 USDC", usdc(stage.money.realized_pnl))
+    yield Evidence("-1 at 50,000, 0.4 bought back at 49,500: held", "-0.6", stage.size())
+    yield Evidence("realized", "200 USDC", usdc(stage.money.realized_pnl))
     stage.oracle(50_100)
-    yield Seen("oracle 50,100: unrealized on 0.6", "-60 USDC", usdc(stage.money.unrealized_pnl))
+    yield Evidence("oracle 50,100: unrealized on 0.6", "-60 USDC", usdc(stage.money.unrealized_pnl))
 
 
 @PROFITS.shows(
@@ -99,12 +103,12 @@ def _short() -> Iterator[Seen]:
     "what crosses zero closes one position and begins another at the price of the fill",
     "paper/venue::a_flip_ends_one_position_and_begins_another",
 )
-def _flip() -> Iterator[Seen]:
+def _flip() -> Iterator[Evidence]:
     stage = _round_trip(("BUY", "1", 50_000), ("SELL", "3", 50_300))
-    yield Seen("1 at 50,000, 3 sold at 50,300: held", "-2", stage.size())
-    yield Seen("realized on the 1 alone", "300 USDC", usdc(stage.money.realized_pnl))
+    yield Evidence("1 at 50,000, 3 sold at 50,300: held", "-2", stage.size())
+    yield Evidence("realized on the 1 alone", "300 USDC", usdc(stage.money.realized_pnl))
     cost = int(stage.venue.ledger.holdings[BTC].cost)
-    yield Seen("the new one entered at 50,300", "-100600 USDC", usdc(cost))
+    yield Evidence("the new one entered at 50,300", "-100600 USDC", usdc(cost))
 
 
 @PROFITS.shows(
@@ -113,13 +117,13 @@ def _flip() -> Iterator[Seen]:
     "paper/history::positions_show_both_profits",
     "paper/performance::trades_account_for_all_that_was_earned",
 )
-def _unrealized() -> Iterator[Seen]:
+def _unrealized() -> Iterator[Evidence]:
     stage = _round_trip(("BUY", "2", 50_000))
     for price, expected in ((50_500, "1000 USDC"), (49_000, "-2000 USDC"), (50_000, "0 USDC")):
         stage.oracle(price)
-        yield Seen(f"2 at 50,000, oracle {price:,}", expected, usdc(stage.money.unrealized_pnl))
+        yield Evidence(f"2 at 50,000, oracle {price:,}", expected, usdc(stage.money.unrealized_pnl))
     stage.book([(60_000, 1)], [(60_001, 1)])
-    yield Seen("the book alone moves to 60,000", "0 USDC", usdc(stage.money.unrealized_pnl))
+    yield Evidence("the book alone moves to 60,000", "0 USDC", usdc(stage.money.unrealized_pnl))
 
 
 @PROFITS.shows(
@@ -129,18 +133,18 @@ def _unrealized() -> Iterator[Seen]:
     "paper/ledger::profit_is_what_the_cash_shows",
     "paper/sessions_traded::no_quantum_is_made_or_lost",
 )
-def _conserved() -> Iterator[Seen]:
+def _conserved() -> Iterator[Evidence]:
     stage = _round_trip(("BUY", "2", 50_000), ("SELL", "0.5", 50_200), ("SELL", "3", 49_800))
     stage.block(3_700)
     stage.oracle(49_000)
     money = stage.money
     sums = 100_000 * USDC + money.realized_pnl + money.unrealized_pnl
     sums += -money.fees_paid - money.funding_paid + money.unsettled
-    yield Seen("equity", usdc(sums), usdc(money.equity or 0))
+    yield Evidence("equity", usdc(sums), usdc(money.equity or 0))
     margin = stage.bot.risk.margin.net_collateral
-    yield Seen("as risk has it by the account's frames", usdc(sums), usdc(margin))
+    yield Evidence("as risk has it by the account's frames", usdc(sums), usdc(margin))
     fees = sum(fill.value.fee for fill in stage.fills())
-    yield Seen("fees of the fills reported", usdc(money.fees_paid), usdc(fees))
+    yield Evidence("fees of the fills reported", usdc(money.fees_paid), usdc(fees))
 
 
 # === Funding ===
@@ -153,23 +157,23 @@ def _conserved() -> Iterator[Seen]:
     "risk/margin::the_funding_index_moves_by_an_eighth_of_the_rate_an_hour",
     "risk/funding::a_long_pays_a_rising_index",
 )
-def _hourly() -> Iterator[Seen]:
+def _hourly() -> Iterator[Evidence]:
     # 80 ppm in eight hours at 50,000: 10 ppm of 50,000 are 0.5 USDC an hour for 1 BTC (10^10).
     delta = funding_index_delta(80, 3_600, 50_000, 0, -10)
-    yield Seen("index, 80 ppm per 8 h, an hour", above(0), delta)
+    yield Evidence("index, 80 ppm per 8 h, an hour", above(0), delta)
     one = funding_payment(funding_settlement_ppm(10**10, delta, 0))
-    yield Seen("long 1 BTC pays", "0.5 USDC", usdc(one))
+    yield Evidence("long 1 BTC pays", "0.5 USDC", usdc(one))
     short = funding_payment(funding_settlement_ppm(-(10**10), delta, 0))
-    yield Seen("short 1 BTC", "-0.5 USDC", usdc(short))
+    yield Evidence("short 1 BTC", "-0.5 USDC", usdc(short))
     stage = _round_trip(("BUY", "1", 50_000))
     stage.block(3_580)
-    yield Seen("10 s before the hour: owed", "0 USDC", usdc(stage.money.unsettled))
+    yield Evidence("10 s before the hour: owed", "0 USDC", usdc(stage.money.unsettled))
     stage.block(20)
     stage.oracle(50_000)
-    yield Seen("on the hour", "-0.5 USDC", usdc(stage.money.unsettled))
+    yield Evidence("on the hour", "-0.5 USDC", usdc(stage.money.unsettled))
     stage.book([(50_000, 5)], [(50_001, 5)])
     stage.trade("SELL", "0.5", "49000")
-    yield Seen("paid once the account is touched", "0.5 USDC", usdc(stage.money.funding_paid))
+    yield Evidence("paid once the account is touched", "0.5 USDC", usdc(stage.money.funding_paid))
 
 
 @FUNDING.shows(
@@ -179,19 +183,19 @@ def _hourly() -> Iterator[Seen]:
     "paper/venue::silence_about_funding_costs_nothing",
     "risk/gate::an_unknown_rate_costs_the_most_that_there_is",
 )
-def _bounded() -> Iterator[Seen]:
+def _bounded() -> Iterator[Evidence]:
     stage = _round_trip(("BUY", "1", 50_000))
     stage.change(nextFundingRate="0.5")
     stage.block(3_600)
     stage.oracle(50_000)
     # Six times what 5 % of initial exceed 3 % of maintenance margin by, over eight hours.
-    yield Seen("a rate of 50 % an hour", "-750 USDC", usdc(stage.money.unsettled))
+    yield Evidence("a rate of 50 % an hour", "-750 USDC", usdc(stage.money.unsettled))
     silent = Stage()
     silent.data.views[BTC].funding = type(silent.data.views[BTC].funding)()
     silent.trade("BUY", "1", "50100")
     silent.block(3_600)
     silent.oracle(50_000)
-    yield Seen("no rate was announced", "0 USDC", usdc(silent.money.unsettled))
+    yield Evidence("no rate was announced", "0 USDC", usdc(silent.money.unsettled))
 
 
 def _won(stage: Stage) -> tuple[int, int]:

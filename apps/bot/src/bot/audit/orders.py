@@ -22,7 +22,7 @@ from dydx_conn import (
     order_id,
 )
 
-from bot.audit.scenarios import Group, Seen, has
+from bot.audit.scenarios import Evidence, Group, has
 from bot.audit.stage import BTC, ETH, LONG_TERM_END, Stage, later
 
 ORDERS: Final = Group("Order lifecycle and history")
@@ -41,18 +41,20 @@ _HEIGHT: Final = 1_000
     "paper/venue::a_limit_order_takes_what_it_can_and_rests",
     "conn/lifecycle::frames_move_an_order_from_state_to_state",
 )
-def _parts() -> Iterator[Seen]:
+def _parts() -> Iterator[Evidence]:
     stage = Stage()
     order = stage.trade("BUY", "1.5", "50001", time_in_force="GTT")
-    yield Seen("buy 1.5 at 50,001, 1 is offered: status", "PARTIALLY_FILLED", _status(stage, order))
-    yield Seen("filled so far", "1", f"{stage.state(order).filled}")
+    yield Evidence(
+        "buy 1.5 at 50,001, 1 is offered: status", "PARTIALLY_FILLED", _status(stage, order)
+    )
+    yield Evidence("filled so far", "1", f"{stage.state(order).filled}")
     stage.levels(asks=[(50_001, 0)])
     stage.levels(asks=[(50_000, 2)])
-    yield Seen("2 more come at 50,000", "FILLED", _status(stage, order))
-    yield Seen(
+    yield Evidence("2 more come at 50,000", "FILLED", _status(stage, order))
+    yield Evidence(
         "on its way", ["OPEN", "PARTIALLY_FILLED", "FILLED"], stage.statuses(order)
     )  # fmt: skip
-    yield Seen(
+    yield Evidence(
         "each part a fill of its own", ["1", "0.5"], [f"{f.value.size}" for f in stage.fills()]
     )
 
@@ -64,13 +66,13 @@ def _parts() -> Iterator[Seen]:
     "conn/lifecycle::codes_are_judged_within_their_codespace",
     "conn/trader::everything_is_written_down_and_no_secret",
 )
-def _node() -> Iterator[Seen]:
-    yield Seen("sent", "PENDING", _by_node().status)
+def _node() -> Iterator[Evidence]:
+    yield Evidence("sent", "PENDING", _by_node().status)
     refused = _by_node(code_of("ErrPostOnlyWouldCrossMakerOrder"))
-    yield Seen("the node refuses with code 2003", "REJECTED", refused.status)
-    yield Seen("reason", has("would have traded at once"), refused.reason)
-    yield Seen("no answer came", "UNRESOLVED", _by_node(error="DEADLINE_EXCEEDED").status)
-    yield Seen("the indexer then shows it", "OPEN", _by_node(error="x", row="OPEN").status)
+    yield Evidence("the node refuses with code 2003", "REJECTED", refused.status)
+    yield Evidence("reason", has("would have traded at once"), refused.reason)
+    yield Evidence("no answer came", "UNRESOLVED", _by_node(error="DEADLINE_EXCEEDED").status)
+    yield Evidence("the indexer then shows it", "OPEN", _by_node(error="x", row="OPEN").status)
 
 
 @ORDERS.shows(
@@ -80,7 +82,7 @@ def _node() -> Iterator[Seen]:
     "conn/lifecycle::a_best_effort_cancel_is_reported_as_leaving",
     "paper/conditional::an_untriggered_order_expires_and_can_be_cancelled",
 )
-def _cancelled() -> Iterator[Seen]:
+def _cancelled() -> Iterator[Evidence]:
     stage = Stage()
     short = stage.trade("BUY", "1", "49000", time_in_force="GTT")
     long = stage.trade("BUY", "1", "48000", time_in_force="GTT", good_til_block_time=LONG_TERM_END)
@@ -88,15 +90,15 @@ def _cancelled() -> Iterator[Seen]:
     for order in (short, long):
         stage.place(cancel(order))
     stage.touch()
-    yield Seen("short-term, cancelled by a node: leaving", True, stage.state(short).leaving)
-    yield Seen("and not over", "OPEN", _status(stage, short))
+    yield Evidence("short-term, cancelled by a node: leaving", True, stage.state(short).leaving)
+    yield Evidence("and not over", "OPEN", _status(stage, short))
     stage.block()
     stage.touch()
-    yield Seen("long-term, cancelled by the chain", "CANCELLED", _status(stage, long))
+    yield Evidence("long-term, cancelled by the chain", "CANCELLED", _status(stage, long))
     for _ in range(21):
         stage.block()
-    yield Seen("short-term, once its last block is over", "CANCELLED", _status(stage, short))
-    yield Seen("nothing of either was filled", 0, len(stage.fills()))
+    yield Evidence("short-term, once its last block is over", "CANCELLED", _status(stage, short))
+    yield Evidence("nothing of either was filled", 0, len(stage.fills()))
 
 
 @ORDERS.shows(
@@ -105,14 +107,14 @@ def _cancelled() -> Iterator[Seen]:
     "paper/venue::a_reduce_only_order_without_a_position_is_rejected",
     "paper/venue::a_taker_without_collateral_is_removed",
 )
-def _removed() -> Iterator[Seen]:
+def _removed() -> Iterator[Evidence]:
     stage = Stage(deposit=1_000)
     nothing = stage.trade("SELL", "0.1", "49000", reduce_only=True)
     reason = "clob 2001: ErrReduceOnlyWouldIncreasePositionSize"
-    yield Seen("reduce-only, nothing held", reason, stage.state(nothing).reason)
+    yield Evidence("reduce-only, nothing held", reason, stage.state(nothing).reason)
     poor = stage.trade("BUY", "1", "50100")
-    yield Seen("1 BTC with 1,000 USDC", has("UNDERCOLLATERALIZED"), stage.state(poor).reason)
-    yield Seen("fills", 0, len(stage.fills()))
+    yield Evidence("1 BTC with 1,000 USDC", has("UNDERCOLLATERALIZED"), stage.state(poor).reason)
+    yield Evidence("fills", 0, len(stage.fills()))
 
 
 @ORDERS.shows(
@@ -123,7 +125,7 @@ def _removed() -> Iterator[Seen]:
     "bot/history::filters_choose_orders",
     "bot/history::an_order_is_shown_with_all_that_led_to_it",
 )
-def _history() -> Iterator[Seen]:
+def _history() -> Iterator[Evidence]:
     stage = Stage()
     for n in range(60):
         stage.trade("BUY", "0.1", *(("1000", ETH) if n % 2 else ("40000", BTC)))
@@ -131,16 +133,16 @@ def _history() -> Iterator[Seen]:
     walked = stage.trade("BUY", "2", "50100")
     history = stage.venue.ledger.history
     first, second = history.orders(), history.orders(page=2)
-    yield Seen("61 orders: rows of page 1 and 2", [50, 11], [len(first.rows), len(second.rows)])
-    yield Seen("the newest is first", "FILLED", first.rows[0].status)
-    yield Seen("of ETH-USD", 30, history.orders(ticker=ETH).total)
-    yield Seen("filled", 1, history.orders(status="FILLED").total)
+    yield Evidence("61 orders: rows of page 1 and 2", [50, 11], [len(first.rows), len(second.rows)])
+    yield Evidence("the newest is first", "FILLED", first.rows[0].status)
+    yield Evidence("of ETH-USD", 30, history.orders(ticker=ETH).total)
+    yield Evidence("filled", 1, history.orders(status="FILLED").total)
     middle = first.rows[-1].created.time_ns
     counts = history.orders(since_ns=middle).total, history.orders(until_ns=middle).total
-    yield Seen("from a date on, and before it", (50, 11), counts)
+    yield Evidence("from a date on, and before it", (50, 11), counts)
     fills = history.fills(order_id=order_id(stage.venue.subaccount, walked)).rows
     prices = sorted(f"{_MARKET.price(fill.subticks).normalize():f}" for fill in fills)
-    yield Seen("prices of the parts of the last", ["50001", "50010"], prices)
+    yield Evidence("prices of the parts of the last", ["50001", "50010"], prices)
 
 
 # === Time in force ===
@@ -153,25 +155,25 @@ def _history() -> Iterator[Seen]:
     "paper/venue::a_long_term_order_expires_with_its_time",
     "conn/lifecycle::an_order_ends_one_block_after_its_last",
 )
-def _until() -> Iterator[Seen]:
+def _until() -> Iterator[Evidence]:
     stage = Stage()
     order = stage.trade("BUY", "1", "49000", time_in_force="GTT", good_til_block=_HEIGHT + 3)
     for _ in range(2):
         stage.block()
         stage.touch()
-    yield Seen("until block 1,003: at block 1,002", "OPEN", _status(stage, order))
+    yield Evidence("until block 1,003: at block 1,002", "OPEN", _status(stage, order))
     stage.block()
     stage.touch()
-    yield Seen("once block 1,003 is made", "CANCELLED", _status(stage, order))
-    yield Seen("reason", "EXPIRED", stage.state(order).reason)
+    yield Evidence("once block 1,003 is made", "CANCELLED", _status(stage, order))
+    yield Evidence("reason", "EXPIRED", stage.state(order).reason)
     long = stage.trade("BUY", "1", "49000", time_in_force="GTT", good_til_block_time=LONG_TERM_END)
     stage.block(80_000)
     stage.touch()
-    yield Seen("for a day: after 22 hours", "OPEN", _status(stage, long))
+    yield Evidence("for a day: after 22 hours", "OPEN", _status(stage, long))
     stage.block(7_000)
     stage.touch()
     stage.block()
-    yield Seen("after 24 hours and more", "CANCELLED", _status(stage, long))
+    yield Evidence("after 24 hours and more", "CANCELLED", _status(stage, long))
 
 
 @IN_FORCE.shows(
@@ -181,17 +183,17 @@ def _until() -> Iterator[Seen]:
     "paper/venue::an_ioc_order_that_finds_nothing_is_over",
     "paper/venue::a_taker_walks_the_recorded_levels",
 )
-def _at_once() -> Iterator[Seen]:
+def _at_once() -> Iterator[Evidence]:
     stage = Stage()
     order = stage.trade("BUY", "1.5", "50001")
-    yield Seen("1.5 wanted, 1 offered: bought", "1", stage.size())
-    yield Seen("the rest", "CANCELLED", _status(stage, order))
+    yield Evidence("1.5 wanted, 1 offered: bought", "1", stage.size())
+    yield Evidence("the rest", "CANCELLED", _status(stage, order))
     reason = stage.state(order).reason
-    yield Seen("reason", has("IMMEDIATE_OR_CANCEL"), reason)
+    yield Evidence("reason", has("IMMEDIATE_OR_CANCEL"), reason)
     nothing = stage.trade("BUY", "1", "49000")
-    yield Seen("too low a price: filled", "0", f"{stage.state(nothing).filled}")
+    yield Evidence("too low a price: filled", "0", f"{stage.state(nothing).filled}")
     stage.levels(asks=[(48_000, 5)])
-    yield Seen("a better offer comes later: held", "1", stage.size())
+    yield Evidence("a better offer comes later: held", "1", stage.size())
 
 
 @IN_FORCE.shows(
@@ -200,13 +202,13 @@ def _at_once() -> Iterator[Seen]:
     "paper/venue::a_post_only_order_that_crosses_is_removed",
     "paper/order_book::a_post_only_order_that_would_trade_is_rejected_whole",
 )
-def _post_only() -> Iterator[Seen]:
+def _post_only() -> Iterator[Evidence]:
     stage = Stage()
     crossing = stage.trade("BUY", "1", "50001", time_in_force="POST_ONLY")
-    yield Seen("at the ask: filled", "0", f"{stage.state(crossing).filled}")
-    yield Seen("reason", has("POST_ONLY"), stage.state(crossing).reason)
+    yield Evidence("at the ask: filled", "0", f"{stage.state(crossing).filled}")
+    yield Evidence("reason", has("POST_ONLY"), stage.state(crossing).reason)
     resting = stage.trade("BUY", "1", "49999", time_in_force="POST_ONLY")
-    yield Seen("at the bid", "OPEN", _status(stage, resting))
+    yield Evidence("at the bid", "OPEN", _status(stage, resting))
 
 
 @IN_FORCE.shows(
@@ -215,14 +217,14 @@ def _post_only() -> Iterator[Seen]:
     "conn/validity::an_order_is_refused_with_the_chains_own_reason",
     "paper/venue::what_the_chain_refuses_is_refused_with_its_reason",
 )
-def _fok() -> Iterator[Seen]:
-    yield Seen("FOK", "ErrDeprecatedField", _objection(time_in_force="FOK"))
-    yield Seen("its code on the chain", 48, code_of("ErrDeprecatedField"))
+def _fok() -> Iterator[Evidence]:
+    yield Evidence("FOK", "ErrDeprecatedField", _objection(time_in_force="FOK"))
+    yield Evidence("its code on the chain", 48, code_of("ErrDeprecatedField"))
     stage = Stage()
     stage.bot.place(later(stage.order("BUY", "1", "50001"), time_in_force="FOK"))
     stage.touch()
-    yield Seen("the venue counts it as refused", 1, stage.venue.refusals["ErrDeprecatedField"])
-    yield Seen("held", "0", stage.size())
+    yield Evidence("the venue counts it as refused", 1, stage.venue.refusals["ErrDeprecatedField"])
+    yield Evidence("held", "0", stage.size())
 
 
 _INVALID: Final[tuple[tuple[str, dict[str, Any], str], ...]] = (
@@ -247,11 +249,11 @@ _INVALID: Final[tuple[tuple[str, dict[str, Any], str], ...]] = (
     "conn/units::a_size_off_the_step_is_refused",
     "conn/orders::what_the_chain_would_refuse_is_refused_here_in_its_words",
 )
-def _invalid() -> Iterator[Seen]:
+def _invalid() -> Iterator[Evidence]:
     for what, terms, error in _INVALID:
-        yield Seen(what, error or "no objection", _objection(**terms) or "no objection")
+        yield Evidence(what, error or "no objection", _objection(**terms) or "no objection")
     paused = objection(_order(), _MARKET, height=_HEIGHT, status="PAUSED")
-    yield Seen("a market that is paused", "ErrOrderConflictsWithClobPairStatus", paused)
+    yield Evidence("a market that is paused", "ErrOrderConflictsWithClobPairStatus", paused)
 
 
 # === Underneath ===

@@ -17,7 +17,7 @@ from dydx_risk import (
     total_margin,
 )
 
-from bot.audit.scenarios import Group, Seen, That, above, has
+from bot.audit.scenarios import Evidence, Group, That, above, has
 from bot.audit.stage import BTC, ETH, USDC, Stage, usdc
 
 ENTRIES: Final = Group("Entry and exit")
@@ -42,17 +42,17 @@ _LOOSE: Final[dict[str, Any]] = {"act_below": 0.005, "restore_to": 0.008}
     "risk/risk::an_approved_order_never_ends_below_initial_margin",
     "paper/gate_and_venue::what_the_gate_approves_never_breaks_the_initial_margin",
 )
-def _approved() -> Iterator[Seen]:
+def _approved() -> Iterator[Evidence]:
     stage = Stage()
     entry = stage.want(ETH, 5_000.0)
-    yield Seen("5,000 USDC of ETH-USD at 2,000", "approved", entry.kind)
+    yield Evidence("5,000 USDC of ETH-USD at 2,000", "approved", entry.kind)
     stage.touch(ETH)
-    yield Seen("held", "2.5", stage.size(ETH))
+    yield Evidence("held", "2.5", stage.size(ETH))
     verdict = entry.value
     after, before = verdict.after, verdict.before
     freed = before.free_collateral - after.free_collateral
-    yield Seen("free collateral that it takes, in quantums of USDC", above(0), freed)
-    yield Seen("in words", has("free collateral"), entry.words)
+    yield Evidence("free collateral that it takes, in quantums of USDC", above(0), freed)
+    yield Evidence("in words", has("free collateral"), entry.words)
 
 
 @ENTRIES.shows(
@@ -62,16 +62,16 @@ def _approved() -> Iterator[Seen]:
     "risk/risk::limits_deny_with_figures",
     "risk/gate::an_order_is_cut_to_the_tightest_limit_of_notional",
 )
-def _limits() -> Iterator[Seen]:
+def _limits() -> Iterator[Evidence]:
     stage = Stage(policy=Policy(max_order_usdc=3_000.0, max_positions=1))
     stage.want(ETH, 5_000.0)
     stage.touch(ETH)
-    yield Seen("5,000 wanted, 3,000 an order: held", "1.5", stage.size(ETH))
+    yield Evidence("5,000 wanted, 3,000 an order: held", "1.5", stage.size(ETH))
     second = stage.want(BTC, 5_000.0)
-    yield Seen("a second market where one is allowed", "denied", second.kind)
-    yield Seen("why", "positions would be 2.00, limit 1.00", second.words)
+    yield Evidence("a second market where one is allowed", "denied", second.kind)
+    yield Evidence("why", "positions would be 2.00, limit 1.00", second.words)
     lever = Stage(policy=Policy(max_leverage=0.01)).want(ETH, 50_000.0)
-    yield Seen("beyond the leverage", has("leverage would be"), f"{lever.kind}: {lever.words}")
+    yield Evidence("beyond the leverage", has("leverage would be"), f"{lever.kind}: {lever.words}")
 
 
 @ENTRIES.shows(
@@ -82,21 +82,21 @@ def _limits() -> Iterator[Seen]:
     "risk/risk::before_a_snapshot_nothing_is_known",
     "paper/venue::an_unknown_book_fills_nothing",
 )
-def _unknown() -> Iterator[Seen]:
+def _unknown() -> Iterator[Evidence]:
     cut = Stage()
     first = cut.bot.journal.of_kind("gate")[0]
-    yield Seen("as the account becomes known", "gate REDUCING → ACTIVE", first.words)
+    yield Evidence("as the account becomes known", "gate REDUCING → ACTIVE", first.words)
     cut.lose()
     cut.script.wanted[ETH] = (5_000.0, {})
     cut.oracle("2000", ETH)
     denied = cut.bot.journal.of_kind("denied")
-    yield Seen("the connection was lost", ["the book is unknown"], [e.words for e in denied])
+    yield Evidence("the connection was lost", ["the book is unknown"], [e.words for e in denied])
     stale = Stage()
     stale.second += 120
     stale.script.wanted[ETH] = (5_000.0, {})
     stale.touch(ETH)
     (entry,) = stale.bot.journal.of_kind("denied")
-    yield Seen("an oracle price of two minutes ago", "STALE", _reason(entry))
+    yield Evidence("an oracle price of two minutes ago", "STALE", _reason(entry))
 
 
 @ENTRIES.shows(
@@ -106,18 +106,18 @@ def _unknown() -> Iterator[Seen]:
     "risk/gate::a_halt_is_taken_back",
     "risk/gate::no_limit_blocks_what_shrinks",
 )
-def _halted() -> Iterator[Seen]:
+def _halted() -> Iterator[Evidence]:
     stage = Stage()
     stage.want(ETH, 5_000.0)
     stage.touch(ETH)
     stage.act("halt")
-    yield Seen("gate", "HALTED", stage.bot.risk.standing.state)
-    yield Seen("5,000 more", "denied", stage.want(ETH, 10_000.0).kind)
-    yield Seen("half of it", "approved", stage.want(ETH, 2_500.0).kind)
+    yield Evidence("gate", "HALTED", stage.bot.risk.standing.state)
+    yield Evidence("5,000 more", "denied", stage.want(ETH, 10_000.0).kind)
+    yield Evidence("half of it", "approved", stage.want(ETH, 2_500.0).kind)
     stage.touch(ETH)
-    yield Seen("held", "1.25", stage.size(ETH))
+    yield Evidence("held", "1.25", stage.size(ETH))
     stage.act("resume")
-    yield Seen("resumed: 5,000 again", "approved", stage.want(ETH, 5_000.0).kind)
+    yield Evidence("resumed: 5,000 again", "approved", stage.want(ETH, 5_000.0).kind)
 
 
 @ENTRIES.shows(
@@ -126,7 +126,7 @@ def _halted() -> Iterator[Seen]:
     "bot/trade::what_is_held_leaves_before_the_books_are_left",
     "bot/acts::flatten_halts_and_closes_each_position",
 )
-def _flatten() -> Iterator[Seen]:
+def _flatten() -> Iterator[Evidence]:
     stage = Stage()
     for ticker in (BTC, ETH):
         stage.want(ticker, 5_000.0)
@@ -134,8 +134,8 @@ def _flatten() -> Iterator[Seen]:
     stage.act("flatten")
     for ticker in (BTC, ETH):
         stage.touch(ticker)
-    yield Seen("held of both markets", ("0", "0"), (stage.size(BTC), stage.size(ETH)))
-    yield Seen("gate", "HALTED", stage.bot.risk.standing.state)
+    yield Evidence("held of both markets", ("0", "0"), (stage.size(BTC), stage.size(ETH)))
+    yield Evidence("gate", "HALTED", stage.bot.risk.standing.state)
 
 
 @ENTRIES.shows(
@@ -145,15 +145,17 @@ def _flatten() -> Iterator[Seen]:
     "risk/gate::a_drawdown_waits_for_a_person",
     "risk/protect::a_days_loss_closes_by_its_share_of_what_the_day_opened_with",
 )
-def _day() -> Iterator[Seen]:
+def _day() -> Iterator[Evidence]:
     stage = Stage(policy=Policy(max_daily_loss=0.02))
     stage.trade("BUY", "1", "50100")
     stage.market_at(47_000)
-    yield Seen("1 BTC, 50,001 to 47,000: 3 % of 100,000 lost, 2 % allowed", False, _active(stage))
-    yield Seen("an entry", "denied", stage.want(ETH, 5_000.0).kind)
-    yield Seen("an exit", "approved", stage.want(BTC, 0.0).kind)
+    yield Evidence(
+        "1 BTC, 50,001 to 47,000: 3 % of 100,000 lost, 2 % allowed", False, _active(stage)
+    )
+    yield Evidence("an entry", "denied", stage.want(ETH, 5_000.0).kind)
+    yield Evidence("an exit", "approved", stage.want(BTC, 0.0).kind)
     stage.block(86_400)
-    yield Seen("the next day: an entry", "approved", stage.want(ETH, 5_000.0).kind)
+    yield Evidence("the next day: an entry", "approved", stage.want(ETH, 5_000.0).kind)
 
 
 @ENTRIES.shows(
@@ -164,22 +166,22 @@ def _day() -> Iterator[Seen]:
     "risk/risk::two_orders_do_not_share_collateral",
     "risk/gate::whatever_of_the_orders_in_flight_fills_the_account_is_collateralised",
 )
-def _in_flight() -> Iterator[Seen]:
+def _in_flight() -> Iterator[Evidence]:
     stage = Stage()
     for usdc_ in (5_000.0, 9_000.0):
         stage.script.wanted[BTC] = (usdc_, {})
         stage.touch()
     first, second = (entry.value for entry in stage.bot.journal.of_kind("decision"))
-    yield Seen("5,000 wanted", "target", first.action)
-    yield Seen("9,000 a moment later", "hold", second.action)
-    yield Seen("why", "an order for +5,000 USDC is in flight", second.reasons[0])
-    yield Seen("orders sent", 1, stage.bot.journal.counts["approved"])
+    yield Evidence("5,000 wanted", "target", first.action)
+    yield Evidence("9,000 a moment later", "hold", second.action)
+    yield Evidence("why", "an order for +5,000 USDC is in flight", second.reasons[0])
+    yield Evidence("orders sent", 1, stage.bot.journal.counts["approved"])
     both = Stage(deposit=1_000, policy=Policy(max_leverage=5.0, keep_above=0.01, **_LOOSE))
     for ticker in (BTC, ETH):
         both.script.wanted[ticker] = (4_500.0, {})
         both.touch(ticker)
     kinds = [e.kind for e in both.bot.journal.entries if e.kind in ("approved", "denied")]
-    yield Seen("1,000 USDC, 5x: 4,500 of each of two markets", ["approved", "denied"], kinds)
+    yield Evidence("1,000 USDC, 5x: 4,500 of each of two markets", ["approved", "denied"], kinds)
 
 
 # === Liquidation ===
@@ -192,20 +194,22 @@ def _in_flight() -> Iterator[Seen]:
     "risk/independent_margin::worth_and_requirements_are_those_of_the_rules",
     "risk/sessions::the_margin_is_the_chains_after_each_block_that_changed_the_account",
 )
-def _margin() -> Iterator[Seen]:
+def _margin() -> Iterator[Evidence]:
     stage = Stage()
     stage.trade("BUY", "1", "50100")
     stage.trade("SELL", "10", "1900", ETH)
     margin = stage.bot.risk.margin
     # 5 % and 3 % of 50,000 and of 20,000.
-    yield Seen(
+    yield Evidence(
         "1 BTC at 50,000, -10 ETH at 2,000: initial", "3500 USDC", usdc(margin.initial_margin)
     )
-    yield Seen("maintenance", "2100 USDC", usdc(margin.maintenance_margin))
+    yield Evidence("maintenance", "2100 USDC", usdc(margin.maintenance_margin))
     # 50,001 less 50,000, 2,000 less 1,999 for each of ten, and 5 bp of both.
     cost = 1 * USDC + 10 * USDC + 25_000_500 + 9_995_000
-    yield Seen("equity", usdc(100_000 * USDC - cost), usdc(margin.net_collateral))
-    yield Seen("as the venue has it", usdc(margin.net_collateral), usdc(stage.money.equity or 0))
+    yield Evidence("equity", usdc(100_000 * USDC - cost), usdc(margin.net_collateral))
+    yield Evidence(
+        "as the venue has it", usdc(margin.net_collateral), usdc(stage.money.equity or 0)
+    )
 
 
 @LIQUIDATION.shows(
@@ -215,19 +219,19 @@ def _margin() -> Iterator[Seen]:
     "risk/margin::the_liquidation_price_is_where_the_chain_begins",
     "risk/margin::liquidatable_is_less_than_maintenance_and_something_held",
 )
-def _price() -> Iterator[Seen]:
+def _price() -> Iterator[Evidence]:
     stage = Stage(deposit=5_000, guard=False)
     stage.trade("BUY", "1", "50100")
     (row,) = stage.bot.risk.positions()
     price = row.liquidation_price or 0.0
     # Equity 4,973.9995 at 50,000; p x 0.97 = 50,000 - 4,973.9995 there.
-    yield Seen("1 BTC with 5,000 USDC", "46418.557", f"{price:.3f}")
+    yield Evidence("1 BTC with 5,000 USDC", "46418.557", f"{price:.3f}")
     for what, at, expected in (("a dollar above", price + 1, False), ("below", price - 1, True)):
         collateral = stage.bot.risk.account.settled
         terms = position_margin(stage.market(), 10**10, round(at * 1_000), -3)
         total = total_margin(collateral, [terms])
         breached = is_liquidatable(total.net_collateral, total.maintenance_margin)
-        yield Seen(f"{what}: liquidatable", expected, breached)
+        yield Evidence(f"{what}: liquidatable", expected, breached)
 
 
 @LIQUIDATION.shows(
@@ -237,14 +241,14 @@ def _price() -> Iterator[Seen]:
     "risk/risk::the_guard_reduces_enough_with_its_reason",
     "risk/flight::who_follows_the_plan_is_not_liquidated",
 )
-def _guard() -> Iterator[Seen]:
+def _guard() -> Iterator[Evidence]:
     guarded, alone = _fallen(guard=True), _fallen(guard=False)
-    yield Seen("10x long, a fall of 12 % in steps: liquidations", 0, guarded.money.liquidations)
-    yield Seen("without the guard", above(0), alone.money.liquidations)
-    yield Seen("orders of the guard", above(0), guarded.bot.journal.counts["reduce"])
+    yield Evidence("10x long, a fall of 12 % in steps: liquidations", 0, guarded.money.liquidations)
+    yield Evidence("without the guard", above(0), alone.money.liquidations)
+    yield Evidence("orders of the guard", above(0), guarded.bot.journal.counts["reduce"])
     saved, lost = guarded.money.equity or 0, alone.money.equity or 0
     more = That("more with it", lambda _: saved > lost)
-    yield Seen("left without it, and with it", more, [usdc(lost), usdc(saved)])
+    yield Evidence("left without it, and with it", more, [usdc(lost), usdc(saved)])
 
 
 @LIQUIDATION.shows(
@@ -254,17 +258,19 @@ def _guard() -> Iterator[Seen]:
     "paper/venue::a_position_is_liquidated_once_a_block",
     "paper/sessions::a_liquidation_costs_what_the_chain_took_for_its_fund",
 )
-def _taken() -> Iterator[Seen]:
+def _taken() -> Iterator[Evidence]:
     stage = Stage(deposit=3_000, guard=False)
     stage.trade("BUY", "1", "50100")
     stage.book([(48_400, 5)], [(48_600, 1)])
     stage.oracle(48_400)
     stage.touch()
-    yield Seen("1 BTC with 3,000 USDC, oracle 48,400: fills", above(0), stage.money.liquidations)
+    yield Evidence(
+        "1 BTC with 3,000 USDC, oracle 48,400: fills", above(0), stage.money.liquidations
+    )
     liquidated = [fill for fill in stage.fills() if "LIQUIDATED" in fill.words]
-    yield Seen("each is marked", stage.money.liquidations, len(liquidated))
-    yield Seen("quantums of USDC paid to the fund", above(0), stage.money.insurance_paid)
-    yield Seen("no taker fee of it", "25.0005 USDC", usdc(stage.money.fees_paid))
+    yield Evidence("each is marked", stage.money.liquidations, len(liquidated))
+    yield Evidence("quantums of USDC paid to the fund", above(0), stage.money.insurance_paid)
+    yield Evidence("no taker fee of it", "25.0005 USDC", usdc(stage.money.fees_paid))
 
 
 @LIQUIDATION.shows(
@@ -274,12 +280,12 @@ def _taken() -> Iterator[Seen]:
     "risk/independent_margin::an_isolated_market_is_alone_in_its_subaccount",
     "paper/venue::an_order_that_the_isolated_rule_forbids_is_removed_for_that",
 )
-def _isolated() -> Iterator[Seen]:
+def _isolated() -> Iterator[Evidence]:
     cross, alone = market_parameters(BTC), market_parameters("XYZ-USD", market_type="ISOLATED")
     rich = total_margin(10**12, [])
     refused = check_update(rich, rich, [cross, alone])
-    yield Seen("beside a cross market", "ViolatesIsolatedSubaccountConstraints", refused)
-    yield Seen("by itself", "Success", check_update(rich, rich, [alone]))
+    yield Evidence("beside a cross market", "ViolatesIsolatedSubaccountConstraints", refused)
+    yield Evidence("by itself", "Success", check_update(rich, rich, [alone]))
 
 
 @LIQUIDATION.shows(
@@ -288,7 +294,7 @@ def _isolated() -> Iterator[Seen]:
     "risk/stress::a_shock_shows_who_would_be_liquidated",
     "risk/stress::every_cell_is_the_margin_at_the_shocked_prices",
 )
-def _stress() -> Iterator[Seen]:
+def _stress() -> Iterator[Evidence]:
     stage = Stage(deposit=10_000, guard=False)
     stage.trade("BUY", "1", "50100")
     risk, held = stage.bot.risk, Holding(
@@ -297,9 +303,9 @@ def _stress() -> Iterator[Seen]:
     cells = {
         cell.move_percent: cell for cell in stress_table(risk.account.settled, [held]).together()
     }
-    yield Seen("5x long: at -10 %", False, cells[-10].liquidatable)
-    yield Seen("at -20 %", True, cells[-20].liquidatable)
-    yield Seen("at +20 %", False, cells[20].liquidatable)
+    yield Evidence("5x long: at -10 %", False, cells[-10].liquidatable)
+    yield Evidence("at -20 %", True, cells[-20].liquidatable)
+    yield Evidence("at +20 %", False, cells[20].liquidatable)
 
 
 # === Underneath ===

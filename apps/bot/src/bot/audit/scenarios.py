@@ -35,7 +35,7 @@ def above(least: float) -> That:
     return That(f"more than {least:,}", lambda got: got > least)
 
 
-class Seen(NamedTuple):
+class Evidence(NamedTuple):
     """One thing of a scenario: what it is, what was expected of it and what it was."""
 
     what: str
@@ -67,7 +67,7 @@ def shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int | float) else str(value) or "nothing"
 
 
-Run = Callable[[], Iterable[Seen]]
+Run = Callable[[], Iterable[Evidence]]
 
 
 class Scenario(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any, Final
 from dydx_conn import Inbox
 from sqlalchemy import Connection, Table, func, select
 
-from bot.audit.scenarios import Group, Seen, above
+from bot.audit.scenarios import Evidence, Group, above
 from bot.audit.stage import BTC, ETH, Stage, usdc
 from bot.database.remains import left_of
 from bot.database.rows import Database, config_of, run_row
@@ -30,7 +30,7 @@ _CHAIN: Final = "audit"
     "bot/writer::rows_wait_in_a_file_while_a_database_is_locked",
     "bot/profits::profit_is_summed_by_day",
 )
-def _stored() -> Iterator[Seen]:
+def _stored() -> Iterator[Evidence]:
     with tempfile.TemporaryDirectory(prefix="bot-audit-") as folder:
         url = f"sqlite:///{Path(folder) / 'audit.db'}"
         stage, trouble = _written(url)
@@ -40,7 +40,7 @@ def _stored() -> Iterator[Seen]:
                 yield from _read(connection, stage)
         finally:
             engine.dispose()
-        yield Seen("what could not be written", "", trouble)
+        yield Evidence("what could not be written", "", trouble)
 
 
 @STORED.shows(
@@ -50,7 +50,7 @@ def _stored() -> Iterator[Seen]:
     "bot/resume::no_order_goes_out_twice_and_no_fill_is_counted_twice",
     "paper/saved::a_venue_that_stopped_between_orders_ends_as_one_that_did_not",
 )
-def _goes_on() -> Iterator[Seen]:
+def _goes_on() -> Iterator[Evidence]:
     with tempfile.TemporaryDirectory(prefix="bot-audit-") as folder:
         url = f"sqlite:///{Path(folder) / 'audit.db'}"
         stage, _ = _written(url)
@@ -58,12 +58,14 @@ def _goes_on() -> Iterator[Seen]:
     if left is None:
         raise LookupError("expected what the run left, got nothing")
     again = Stage(left=left)
-    yield Seen("equity", usdc(stage.money.equity or 0), usdc(again.money.equity or 0))
-    yield Seen("realized so far", usdc(stage.money.realized_pnl), usdc(again.money.realized_pnl))
-    yield Seen("held", _held(stage), _held(again))
+    yield Evidence("equity", usdc(stage.money.equity or 0), usdc(again.money.equity or 0))
+    yield Evidence(
+        "realized so far", usdc(stage.money.realized_pnl), usdc(again.money.realized_pnl)
+    )
+    yield Evidence("held", _held(stage), _held(again))
     newer = again.order("BUY", "0.1", "50100").client_id
     used = [order.client_id for order in stage.venue.state.ledger.orders]
-    yield Seen("its next client id is one that was used", False, newer in used)
+    yield Evidence("its next client id is one that was used", False, newer in used)
 
 
 def _held(stage: Stage) -> list[str]:
@@ -95,22 +97,22 @@ def _written(url: str) -> tuple[Stage, str]:
     return stage, database.trouble
 
 
-def _read(connection: Connection, stage: Stage) -> Iterator[Seen]:
+def _read(connection: Connection, stage: Stage) -> Iterator[Evidence]:
     stored = connection.execute(select(fills)).mappings().all()
-    yield Seen("fills of the run, and in the database", len(stage.fills()), len(stored))
+    yield Evidence("fills of the run, and in the database", len(stage.fills()), len(stored))
     money, paid = stage.money, sum(row["fee"] for row in stored)
-    yield Seen("fees", usdc(money.fees_paid), usdc(paid))
+    yield Evidence("fees", usdc(money.fees_paid), usdc(paid))
     statuses = [status for (status,) in connection.execute(select(orders.c.status))]
-    yield Seen("orders that are filled, and not", (3, 1), _counted(statuses))
-    yield Seen("errors of REST", above(0), _count(connection, errors))
+    yield Evidence("orders that are filled, and not", (3, 1), _counted(statuses))
+    yield Evidence("errors of REST", above(0), _count(connection, errors))
     newest = select(equity_points.c.equity).order_by(equity_points.c.at.desc()).limit(1)
     equity = connection.execute(newest).scalar()
-    yield Seen("equity", usdc(money.equity or 0), usdc(equity or 0))
+    yield Evidence("equity", usdc(money.equity or 0), usdc(equity or 0))
     state, run_hash = connection.execute(select(runs.c.state, runs.c.run_hash)).one()
-    yield Seen("the run", "ended", state)
-    yield Seen("its hash", stage.bot.journal.hash[:16], str(run_hash)[:16])
+    yield Evidence("the run", "ended", state)
+    yield Evidence("its hash", stage.bot.journal.hash[:16], str(run_hash)[:16])
     wanted = select(func.count()).select_from(fills).where(fills.c.ticker == BTC)
-    yield Seen("fills of BTC-USD by a query", 3, connection.execute(wanted).scalar())
+    yield Evidence("fills of BTC-USD by a query", 3, connection.execute(wanted).scalar())
 
 
 def _counted(statuses: list[Any]) -> tuple[int, int]:

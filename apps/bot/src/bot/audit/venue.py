@@ -24,7 +24,7 @@ from dydx_conn import (
 )
 from dydx_conn import Connections as Links
 
-from bot.audit.scenarios import Group, Seen, That, above
+from bot.audit.scenarios import Evidence, Group, That, above
 from bot.audit.stage import BTC, ETH, Stage, usdc
 from bot.config.environment import EnvironmentSettings, confirmations, objection
 from bot.config.validation import judge
@@ -43,12 +43,12 @@ PROMISES: Final = Group("Repeatable and silent")
     "development and staging pick the testnet, production mainnet, tests the local one",
     "bot/environment::an_environment_picks_its_network",
 )
-def _picks() -> Iterator[Seen]:
+def _picks() -> Iterator[Evidence]:
     for name, expected in (
         ("development", "testnet"), ("staging", "testnet"), ("production", "mainnet"),
         ("test", "local"),
     ):  # fmt: skip
-        yield Seen(name, expected, _environment(name).chosen().name)
+        yield Evidence(name, expected, _environment(name).chosen().name)
 
 
 @NETWORKS.shows(
@@ -58,17 +58,17 @@ def _picks() -> Iterator[Seen]:
     "bot/environment::mainnet_under_another_name_is_mainnet",
     "bot/environment::a_refusal_is_a_two",
 )
-def _refused() -> Iterator[Seen]:
+def _refused() -> Iterator[Evidence]:
     for name, net, refused in (
         ("production", "testnet", True), ("production", "local", True), ("test", "mainnet", True),
         ("development", "mainnet", False),
     ):  # fmt: skip
-        yield Seen(
+        yield Evidence(
             f"{name} on {net}: refused", refused, bool(objection(_environment(name), network(net)))
         )
     disguised = Network("harmless", "http://127.0.0.1:1", "", "", network("mainnet").chain_id)
     refused_too = bool(objection(_environment("test"), disguised))
-    yield Seen("mainnet's chain under another name in a test: refused", True, refused_too)
+    yield Evidence("mainnet's chain under another name in a test: refused", True, refused_too)
 
 
 @NETWORKS.shows(
@@ -77,7 +77,7 @@ def _refused() -> Iterator[Seen]:
     "bot/environment::what_has_to_be_confirmed",
     "bot/environment::without_a_terminal_only_a_flag_confirms",
 )
-def _confirmed() -> Iterator[Seen]:
+def _confirmed() -> Iterator[Evidence]:
     for name, net, orders, words in (
         ("development", "mainnet", False, ["mainnet"]),
         ("development", "mainnet", True, ["mainnet", "orders"]),
@@ -86,7 +86,7 @@ def _confirmed() -> Iterator[Seen]:
     ):
         wanted = confirmations(_environment(name), network(net), orders=orders)
         what = f"{name} on {net}{', orders' * orders}"
-        yield Seen(what, words, [one.word for one in wanted])
+        yield Evidence(what, words, [one.word for one in wanted])
 
 
 @NETWORKS.shows(
@@ -96,7 +96,7 @@ def _confirmed() -> Iterator[Seen]:
     "bot/environment::a_node_that_is_silent_is_unreachable",
     "bot/environment::a_node_of_another_chain_is_a_mismatch",
 )
-def _health() -> Iterator[Seen]:
+def _health() -> Iterator[Evidence]:
     at = 1_767_225_600 * 10**9
     writer = WireWriter(at=at)
     writer.mono = 1
@@ -112,12 +112,12 @@ def _health() -> Iterator[Seen]:
     tip = ChainTip(net.chain_id, 10, at - 200_000_000, at)
     other = ChainTip("dydx-mainnet-1", 10, at - 200_000_000, at)
     for what, seen, status in (("all is well", tip, 200), ("node of mainnet", other, 400)):
-        yield Seen(
+        yield Evidence(
             what, status, judge(_environment("development"), net, seen, received).http_status
         )
     silent = judge(_environment("development"), net, "expected a block, got UNAVAILABLE", received)
-    yield Seen("node silent", 503, silent.http_status)
-    yield Seen("which check failed", ["node"], [check.name for check in silent.failed])
+    yield Evidence("node silent", 503, silent.http_status)
+    yield Evidence("which check failed", ["node"], [check.name for check in silent.failed])
 
 
 # === Links ===
@@ -130,17 +130,17 @@ def _health() -> Iterator[Seen]:
     "conn/live::where_sockets_fail_rest_is_polled_until_they_work",
     "conn/live::each_failure_waits_longer",
 )
-def _polling() -> Iterator[Seen]:
+def _polling() -> Iterator[Evidence]:
     links, wire = Links(), WireWriter()
     seen: list[str] = []
     for _ in range(5):
         for frame in (wire.event("tick"), wire.event("close", "refused", type="0")):
             seen += _states(links.step(frame))
-    yield Seen("after five attempts", "polling", seen[-1])
-    yield Seen("before that", "backing_off", seen[-3])
+    yield Evidence("after five attempts", "polling", seen[-1])
+    yield Evidence("before that", "backing_off", seen[-3])
     for frame in (wire.event("tick"), *_opened(wire)):
         seen += _states(links.step(frame))
-    yield Seen("once one works", "live", seen[-1])
+    yield Evidence("once one works", "live", seen[-1])
 
 
 @LINKS.shows(
@@ -151,19 +151,19 @@ def _polling() -> Iterator[Seen]:
     "conn/live::a_half_open_link_is_found_by_a_ping",
     "conn/silence::two_answers_that_differ_in_a_silence_prove_it_dead",
 )
-def _silence() -> Iterator[Seen]:
+def _silence() -> Iterator[Evidence]:
     links, wire = Links(), WireWriter()
     for frame in _opened(wire):
         links.step(frame)
     wire.wait(30.5)
     (stale, _) = links.step(wire.event("tick", link="clock"))
-    yield Seen(
+    yield Evidence(
         "half a minute of nothing", ("stale", "no message for 30 s"), (stale.state, stale.reason)
     )
     (alive, _) = links.step(wire.message("channel_data", "v4_trades", id="A-USD"))
-    yield Seen("a message", "live", alive.state)
+    yield Evidence("a message", "live", alive.state)
     (gap, _) = links.step(wire.event("gap", "2 messages lost"))
-    yield Seen("lost messages", ("subscribing", "2 messages lost"), (gap.state, gap.reason))
+    yield Evidence("lost messages", ("subscribing", "2 messages lost"), (gap.state, gap.reason))
 
 
 @LINKS.shows(
@@ -173,16 +173,16 @@ def _silence() -> Iterator[Seen]:
     "paper/venue::an_unknown_book_fills_nothing",
     "bot/links::a_connection_that_was_lost_is_noted_with_its_reason_and_how_long_it_was_away",
 )
-def _lost() -> Iterator[Seen]:
+def _lost() -> Iterator[Evidence]:
     stage = Stage()
     stage.lose()
     order = stage.order("BUY", "0.5", "50100")
     stage.place(order)
     stage.block()
-    yield Seen("an order on a lost book: fills", 0, len(stage.fills()))
-    yield Seen("the book is known", False, stage.data.views[BTC].book.mid_price is not None)
+    yield Evidence("an order on a lost book: fills", 0, len(stage.fills()))
+    yield Evidence("the book is known", False, stage.data.views[BTC].book.mid_price is not None)
     stage.book()
-    yield Seen("after a snapshot: fills", 1, len(stage.fills()))
+    yield Evidence("after a snapshot: fills", 1, len(stage.fills()))
 
 
 @LINKS.shows(
@@ -192,7 +192,7 @@ def _lost() -> Iterator[Seen]:
     "conn/lifecycle::no_frames_make_a_fill_smaller_or_bring_an_order_back",
     "paper/history::a_fill_reported_twice_is_booked_once",
 )
-def _twice() -> Iterator[Seen]:
+def _twice() -> Iterator[Evidence]:
     wire, who = WireWriter(), Subaccount("dydx1audit", 0)
     wire.height = 10
     frames = [wire.account(who, 100_000)]
@@ -202,9 +202,9 @@ def _twice() -> Iterator[Seen]:
     accounts = Accounts([who])
     updates = [update for frame in frames for update in accounts.step(frame)]
     taken = [len(update.fills) for update in updates]
-    yield Seen("100,000 USDC, buy 1 at 50,000, the frame three times: fills", 1, sum(taken))
-    yield Seen("USDC left", "50000 USDC", usdc(updates[-1].collateral or 0))
-    yield Seen("held", ["1"], [f"{p.size}" for update in updates for p in update.positions])
+    yield Evidence("100,000 USDC, buy 1 at 50,000, the frame three times: fills", 1, sum(taken))
+    yield Evidence("USDC left", "50000 USDC", usdc(updates[-1].collateral or 0))
+    yield Evidence("held", ["1"], [f"{p.size}" for update in updates for p in update.positions])
 
 
 @LINKS.shows(
@@ -215,18 +215,18 @@ def _twice() -> Iterator[Seen]:
     "signals/signals::a_signal_is_absent_until_it_can_be_computed",
     "signals/sessions::no_score_knows_the_rest_of_the_session",
 )
-def _scores() -> Iterator[Seen]:
+def _scores() -> Iterator[Evidence]:
     stage = Stage()
     momentum = [score.signal for score in stage.bot.scorer.scores(BTC)]
-    yield Seen("momentum in the first second", False, "momentum" in momentum)
+    yield Evidence("momentum in the first second", False, "momentum" in momentum)
     values: list[float] = []
     for n in range(120):
         stage.market_at(50_000 - 400 * n)
         values += [score.value for score in stage.bot.scorer.scores(BTC)]
-    yield Seen("in a fall to 2,400: scores seen", above(100), len(values))
-    yield Seen("the least and the most of them", _ON_SCALE, (min(values), max(values)))
+    yield Evidence("in a fall to 2,400: scores seen", above(100), len(values))
+    yield Evidence("the least and the most of them", _ON_SCALE, (min(values), max(values)))
     low = {score.signal: score.value for score in stage.bot.scorer.scores(BTC)}["momentum"]
-    yield Seen("momentum at its end", _FALLING, low)
+    yield Evidence("momentum at its end", _FALLING, low)
 
 
 # === Promises ===
@@ -238,10 +238,10 @@ def _scores() -> Iterator[Seen]:
     "bot/run::the_hash_is_the_same_in_every_process",
     "paper/sessions_traded::the_same_frames_make_the_same_bytes_and_half_of_them_the_first_half",
 )
-def _same() -> Iterator[Seen]:
+def _same() -> Iterator[Evidence]:
     first, again, other = _played(50_000), _played(50_000), _played(50_001)
-    yield Seen("hash of the same", first[:16], again[:16])
-    yield Seen("hash of another", True, other != first)
+    yield Evidence("hash of the same", first[:16], again[:16])
+    yield Evidence("hash of another", True, other != first)
 
 
 @PROMISES.shows(
@@ -250,7 +250,7 @@ def _same() -> Iterator[Seen]:
     "bot/run::why_walks_from_anything_back_to_the_wire",
     "bot/history::an_order_is_shown_with_all_that_led_to_it",
 )
-def _why() -> Iterator[Seen]:
+def _why() -> Iterator[Evidence]:
     stage = Stage()
     stage.want(ETH, 5_000.0)
     stage.touch(ETH)
@@ -259,7 +259,7 @@ def _why() -> Iterator[Seen]:
     while entry is not None:
         chain.append(entry.kind)
         entry = journal.find(entry.parent) if entry.parent else None
-    yield Seen("chain", ["fill", "order", "approved", "decision"], chain)
+    yield Evidence("chain", ["fill", "order", "approved", "decision"], chain)
 
 
 @PROMISES.shows(
@@ -269,7 +269,7 @@ def _why() -> Iterator[Seen]:
     "bot/outlet::a_key_in_a_wrong_place_is_not_repeated",
     "conn/keys::keys_show_their_address_alone",
 )
-def _secrets() -> Iterator[Seen]:
+def _secrets() -> Iterator[Evidence]:
     words = "abandon " * 11 + "about"
     hidden = {
         "a mnemonic": (f"try {words} now", words), "a private key": (f"0x{'ab' * 32}", "abab"),
@@ -277,9 +277,9 @@ def _secrets() -> Iterator[Seen]:
         "a signed transaction": (f"tx_bytes={'QUJD' * 30}", "QUJD"),
     }  # fmt: skip
     for what, (text, secret) in hidden.items():
-        yield Seen(f"{what} is still there", False, secret in redact(text))
+        yield Evidence(f"{what} is still there", False, secret in redact(text))
     public = f'"hash": "{"AB" * 32}"'
-    yield Seen("the hash of a transaction is public, and stays", True, redact(public) == public)
+    yield Evidence("the hash of a transaction is public, and stays", True, redact(public) == public)
 
 
 # === Underneath ===

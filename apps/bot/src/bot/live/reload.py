@@ -113,7 +113,7 @@ class Reloader:
         prints: bool = False,
     ) -> None:
         self._bot, self._inbox, self._prints = bot, inbox, prints
-        self._seen = Seen(began=loaded.path is not None)
+        self._seen = FileState(began=loaded.path is not None)
         loaded = msgspec.structs.replace(loaded, path=loaded.path or place)
         # What the run goes by once every act of it has entered.
         self._options, self._edition = bot.options, _Edition.of(loaded)
@@ -241,7 +241,7 @@ class Reloader:
                 return  # it went away, and another may have come
 
 
-class Seen:
+class FileState:
     """What was seen of a file, so as to tell that it is another; `began` if there was one."""
 
     def __init__(self, *, began: bool) -> None:

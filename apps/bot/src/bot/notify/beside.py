@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from bot.config.configured import loaded_of, opened_of
 from bot.config.notify import NotifySettings, SinkSettings
-from bot.notify.looks import Figures, Look, Seen, summary_of
+from bot.notify.looks import Figures, Look, Noticed, summary_of
 from bot.notify.notice import Heading, Level, Notice, short
 from bot.notify.notices import Notices
 from bot.notify.sending import address_of
@@ -106,10 +106,10 @@ class Run:
             words += f", {carried}"
         return [_of_run(at, "info", "run began", words)]
 
-    def ends(self, at: int, seen: Mapping[str, Seen]) -> list[Notice]:
+    def ends(self, at: int, seen: Mapping[str, Noticed]) -> list[Notice]:
         """Return that it is over, with what, and what stays open."""
         bot, held, level = self._bot, _held(self._bot), _ENDS.get(self._mode, "info")
-        words = summary_of(seen.get(self._account, Seen()), self.looks(at)[0]).words
+        words = summary_of(seen.get(self._account, Noticed()), self.looks(at)[0]).words
         if held:
             words = f"held, and nobody guards it: {held}; {words}"
         if (failure := bot.failure) is not None:

@@ -53,7 +53,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     figures: Figures | None = None
 
 
-class Seen(msgspec.Struct, frozen=True, kw_only=True):
+class Noticed(msgspec.Struct, frozen=True, kw_only=True):
     """What of an account was noticed so far.
 
     `below` is how many of the distances it has fallen below, `closest` the least of them since the
@@ -70,7 +70,9 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     began: tuple[int, Figures | None] = (0, None)
 
 
-def step(state: Seen, look: Look, settings: NotifySettings) -> tuple[Seen, tuple[Notice, ...]]:
+def step(
+    state: Noticed, look: Look, settings: NotifySettings
+) -> tuple[Noticed, tuple[Notice, ...]]:
     """Compare how it stands with the thresholds; return what is to be noticed."""
     found: list[Notice] = []
     below = _below(state.below, look, settings, found)
@@ -79,7 +81,7 @@ def step(state: Seen, look: Look, settings: NotifySettings) -> tuple[Seen, tuple
     waiting = _lasting("limit", state.waiting, look, look.wait_s, settings.wait_s, found)
     found += _troubled(state.troubles, look)
     known = [one for one in (state.closest, look.distance) if one is not None]
-    state = Seen(
+    state = Noticed(
         below=below, lost=lost, lagging=lagging, waiting=waiting,
         troubles=state.troubles | {who for who, _ in look.troubles},
         closest=min(known, default=None), due=state.due, began=state.began,
@@ -176,7 +178,7 @@ def _troubled(was: frozenset[str], look: Look) -> Iterator[Notice]:
 # === Summary ===
 
 
-def _summed(state: Seen, look: Look, settings: NotifySettings, found: list[Notice]) -> Seen:
+def _summed(state: Noticed, look: Look, settings: NotifySettings, found: list[Notice]) -> Noticed:
     """Notice once a day what has come of it since the summary before, or since the run began."""
     if not settings.summary_at:
         return state
@@ -195,7 +197,7 @@ def _summed(state: Seen, look: Look, settings: NotifySettings, found: list[Notic
     )  # fmt: skip
 
 
-def summary_of(state: Seen, look: Look) -> Notice:
+def summary_of(state: Noticed, look: Look) -> Notice:
     """Return what has come of it since `state.began`: money in USDC."""
     since, before = state.began
     now, was = look.figures or Figures(), before or Figures()

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from bot.config.notify import Kind, NotifySettings, SinkSettings
 from bot.notify import looks, throttle
 from bot.notify.entries import noticed
-from bot.notify.looks import Look, Seen
+from bot.notify.looks import Look, Noticed
 from bot.notify.notice import LEAST, LEVELS, Heading, Level, Notice
 from bot.notify.sink import Sink
 from bot.notify.throttle import Flow, Limits, Tick
@@ -43,7 +43,7 @@ class Watched(Protocol):
     def begins(self, at: int) -> Sequence[Notice]:
         """Return what is noticed as it begins."""
 
-    def ends(self, at: int, seen: Mapping[str, Seen]) -> Sequence[Notice]:
+    def ends(self, at: int, seen: Mapping[str, Noticed]) -> Sequence[Notice]:
         """Return what is noticed as it ends, of what was `seen` of each account."""
 
 
@@ -76,7 +76,7 @@ class Notices:
             Gate(sink, sinks[sink.name], settings, heading)
             for sink in settings.sinks if sink.name in sinks
         ]  # fmt: skip
-        self._seen: dict[str, Seen] = {}
+        self._seen: dict[str, Noticed] = {}
         self._broken = ""
         self._thread = threading.Thread(target=self._live, name="notices", daemon=True)
 
@@ -170,7 +170,7 @@ class Notices:
             changed = True
             event = self._queue.popleft()
             if isinstance(event, Look):
-                before = self._seen.get(event.account, Seen())
+                before = self._seen.get(event.account, Noticed())
                 self._seen[event.account], found = looks.step(before, event, self._settings)
                 self._spread(event.at, [self._named(event.account, one) for one in found])
             else:

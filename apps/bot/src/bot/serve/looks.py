@@ -1,6 +1,6 @@
 """What browsers look at, as a run's own thread answers it: one frozen Snapshot for each view.
 
-    Wanted, from an address ──► Looks, a question at the Desk ──► Seen: snapshots, the newest frame
+    Wanted, from an address ──► Looks, a question at the Desk ──► Snapshots, at the newest frame
 
 Most of a question is answered with nothing, cheaply: no frame came since the one before, and what
 goes on by time alone, as an age, is copied once a second. A run that a browser looks at is followed
@@ -70,7 +70,7 @@ def _within(name: str, typed: Any, bounds: tuple[int, int]) -> int:
     return min(max(number, bounds[0]), bounds[1])
 
 
-class Seen(msgspec.Struct, frozen=True, kw_only=True):
+class Snapshots(msgspec.Struct, frozen=True, kw_only=True):
     """The snapshots of some views, by (panel, market), at one frame.
 
     `seq` is the newest frame and `mono` when it was received, by the clock of monotonic_ns of
@@ -95,7 +95,7 @@ class Looks:
         self._newest, self._views, self._at = -1, frozenset[_Key](), 0
         self._drawn: dict[_Key, int] = {}  # when each was drawn last
 
-    def seen(self, bot: Bot, views: frozenset[_Key], *, at_once: bool = False) -> Seen | None:
+    def seen(self, bot: Bot, views: frozenset[_Key], *, at_once: bool = False) -> Snapshots | None:
         """Return what stands, on the run's thread between two frames; None if it is as it was.
 
         What went on by time alone is new after a second, or `at_once`.
@@ -111,7 +111,7 @@ class Looks:
         newest = bot.shown.last_frames[-1] if bot.shown.last_frames else None
         snapshots = self._snapshots(bot, views)
         self._views = frozenset(snapshots)  # what found no time is drawn as soon as may be
-        return Seen(
+        return Snapshots(
             snapshots=snapshots,
             seq=0 if newest is None else newest.seq,
             mono=0 if newest is None else newest.mono,

@@ -26,7 +26,7 @@ from prometheus_client.registry import Collector
 
 from bot import __version__
 from bot.serve.figures import RunFigures
-from bot.serve.sample import Process, Seen, Series
+from bot.serve.sample import Process, Series, Sources
 from bot.serve.series import PREFIX, SERIES, bars
 from bot.serve.served import Served, monitored
 from bot.system import memory_mb, peak_mb
@@ -71,7 +71,7 @@ def _existing(path: Path) -> Path:
 class Scrape(Collector):
     """All series of one moment, as prometheus_client writes them out."""
 
-    def __init__(self, seen: Seen) -> None:
+    def __init__(self, seen: Sources) -> None:
         self._seen = seen
 
     def collect(self) -> Iterator[Metric]:
@@ -100,7 +100,7 @@ def _add(metric: Metric, row: Series, labels: dict[str, str], value: Any) -> Non
     metric.add_sample(f"{name}_sum", labels, value.total_ns / 1e9)
 
 
-def exposition(seen: Seen, accept: str = "") -> tuple[bytes, str]:
+def exposition(seen: Sources, accept: str = "") -> tuple[bytes, str]:
     """Write all series out; return the text and its content type, as what is accepted has it."""
     encode, content_type = choose_encoder(accept)
     registry = CollectorRegistry(auto_describe=False)
@@ -124,7 +124,7 @@ def routes(served: Served) -> APIRouter:
         accept = request.headers.get("accept", "")
         # Thousands of lines take some milliseconds, in which others are served.
         text, content_type = await asyncio.to_thread(
-            lambda: exposition(Seen(run, process_of(served, run)), accept)
+            lambda: exposition(Sources(run, process_of(served, run)), accept)
         )
         return Response(text, headers={"content-type": content_type})
 

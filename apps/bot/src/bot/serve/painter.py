@@ -25,7 +25,7 @@ from msgspec.structs import replace
 from bot.run.composition import Bot
 from bot.run.desk import Desk, DeskError
 from bot.run.journal import JournalEntry
-from bot.serve.looks import Looks, Seen, Wanted
+from bot.serve.looks import Looks, Snapshots, Wanted
 from bot.serve.plots import Plots
 from bot.serve.sheet import Sheet
 
@@ -161,7 +161,7 @@ class Painter:
         at_once = any(not view.sheet.version or view.sheet.trouble for view in views)
         began = time.thread_time()
 
-        def seen_by(bot: Bot) -> Seen | None:
+        def seen_by(bot: Bot) -> Snapshots | None:
             if self.note not in bot.journal.listeners:
                 bot.journal.listeners.append(self.note)
             return self._looks.seen(bot, keys, at_once=at_once)
@@ -186,7 +186,7 @@ class Painter:
         self._interval_s = min(max(PACE_S, self._spent_s / SHARE), LONGEST_S)
         return True
 
-    def _publish(self, view: Watched, seen: Seen) -> None:
+    def _publish(self, view: Watched, seen: Snapshots) -> None:
         wanted, snapshot = view.wanted, seen.snapshots.get(view.wanted.key)
         if snapshot is None:
             return

@@ -1,6 +1,6 @@
 """The charts of a page: figures of plotly as JSON, drawn again seldom and beside everything else.
 
-    Seen ──► Plots.take ──► thread: bot.pages.charts ──► Plots.of(market) ──► a Sheet
+    Snapshots ──► Plots.take ──► thread: bot.pages.charts ──► Plots.of(market) ──► a Sheet
 
 A figure takes some ten milliseconds, and shows minutes and hours: it is drawn at most every ten
 seconds, sooner while there is hardly anything in it, and only if what it shows changed, on a thread
@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 from dydx_panels import CandlesPart, EquityPart, Snapshot
 
-from bot.serve.looks import Seen
+from bot.serve.looks import Snapshots
 
 AGE_S: Final = 10.0
 _FEW, _FEW_S = 30, 5.0  # points of a curve that has just begun, and how soon it is drawn again
@@ -36,7 +36,7 @@ class Plots:
         """Return the figures of a market as they were drawn last; none before that."""
         return self._made.get(market, _NONE)
 
-    def take(self, seen: Seen) -> None:
+    def take(self, seen: Snapshots) -> None:
         """Draw what is due, on a thread of its own."""
         now, shown = time.monotonic(), {market: one for (_, market), one in seen.snapshots.items()}
         is_new = any(market not in self._made for market in shown)

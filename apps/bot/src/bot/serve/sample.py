@@ -1,6 +1,6 @@
 """A metric of Prometheus as a row of a table, and what its samples are taken from.
 
-RunFigures, Process ──► Seen ──► Series.samples ──► values of labels, and a value or None
+RunFigures, Process ──► Sources ──► Series.samples ──► values of labels, and a value or None
 """
 
 from collections.abc import Callable, Iterable
@@ -26,7 +26,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     disk_free_bytes: float | None
 
 
-class Seen(NamedTuple):
+class Sources(NamedTuple):
     """What a sample is taken from."""
 
     run: RunFigures
@@ -43,10 +43,10 @@ class Series(NamedTuple):
     kind: Literal["counter", "gauge", "histogram"]
     help: str
     labels: tuple[str, ...]
-    samples: Callable[[Seen], Iterable[Any]]
+    samples: Callable[[Sources], Iterable[Any]]
 
 
-def one(value: Callable[[Seen], float | None]) -> Callable[[Seen], Iterable[Sample]]:
+def one(value: Callable[[Sources], float | None]) -> Callable[[Sources], Iterable[Sample]]:
     """Return the samples of what has no labels."""
     return lambda seen: [((), value(seen))]
 

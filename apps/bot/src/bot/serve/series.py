@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from bot.run.meters import Durations
-from bot.serve.sample import Sample, Seen, Series, one
+from bot.serve.sample import Sample, Series, Sources, one
 from bot.serve.series_account import ACCOUNT
 from bot.serve.series_wire import WIRE
 
@@ -28,12 +28,12 @@ GROWS: Final = {"written", "lost", "sent", "dropped", "failed"}
 # === Process ===
 
 
-def _sinks(seen: Seen) -> Iterable[Sample]:
+def _sinks(seen: Sources) -> Iterable[Sample]:
     return [((sink.name,), float(not sink.well)) for sink in seen.run.sinks]
 
 
-def _counts(*, grows: bool) -> Callable[[Seen], Iterator[Sample]]:
-    def samples(seen: Seen) -> Iterator[Sample]:
+def _counts(*, grows: bool) -> Callable[[Sources], Iterator[Sample]]:
+    def samples(seen: Sources) -> Iterator[Sample]:
         for sink in seen.run.sinks:
             for what, count in sink.counts:
                 if (what.split(" ")[-1] in GROWS) == grows:
@@ -42,11 +42,11 @@ def _counts(*, grows: bool) -> Callable[[Seen], Iterator[Sample]]:
     return samples
 
 
-def _of(name: str) -> Callable[[Seen], Iterable[Sample]]:
+def _of(name: str) -> Callable[[Sources], Iterable[Sample]]:
     return one(lambda seen: getattr(seen.process, name))
 
 
-def _build(seen: Seen) -> Iterable[Sample]:
+def _build(seen: Sources) -> Iterable[Sample]:
     process = seen.process
     return [((process.version, process.revision, process.mode, process.network), 1.0)]
 

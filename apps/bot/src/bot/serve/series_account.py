@@ -1,6 +1,6 @@
 """What Prometheus gets of decisions, orders and the account.
 
-    Seen ──► ACCOUNT, rows of one metric each
+    Sources ──► ACCOUNT, rows of one metric each
 
 Counts are of the run, money is in USDC. While what is held is not certain nothing of it has a
 sample.
@@ -10,17 +10,17 @@ from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
 from typing import Any, Final
 
-from bot.serve.sample import Sample, Seen, Series, one, usdc
+from bot.serve.sample import Sample, Series, Sources, one, usdc
 
 _GATES: Final = ("ACTIVE", "REDUCING", "HALTED")
 
 # === Decisions and orders ===
 
 
-def _journal(prefix: str, *names: str) -> Callable[[Seen], Iterator[Sample]]:
+def _journal(prefix: str, *names: str) -> Callable[[Sources], Iterator[Sample]]:
     """Yield counts of the journal: of these names, 0 as well, or of all that begin alike."""
 
-    def samples(seen: Seen) -> Iterator[Sample]:
+    def samples(seen: Sources) -> Iterator[Sample]:
         counts = dict(seen.run.journal)
         if names:
             yield from (((name,), counts.get(f"{prefix}{name}", 0)) for name in names)
@@ -33,11 +33,11 @@ def _journal(prefix: str, *names: str) -> Callable[[Seen], Iterator[Sample]]:
     return samples
 
 
-def _written(name: str) -> Callable[[Seen], Iterable[Sample]]:
+def _written(name: str) -> Callable[[Sources], Iterable[Sample]]:
     return one(lambda seen: dict(seen.run.journal).get(name, 0))
 
 
-def _rows(name: str) -> Callable[[Seen], Iterable[Sample]]:
+def _rows(name: str) -> Callable[[Sources], Iterable[Sample]]:
     return lambda seen: [((key,), count) for key, count in getattr(seen.run, name)]
 
 
@@ -66,12 +66,12 @@ _ORDERS: Final = (
 # === Account ===
 
 
-def _money(name: str) -> Callable[[Seen], Iterable[Sample]]:
+def _money(name: str) -> Callable[[Sources], Iterable[Sample]]:
     return one(lambda seen: usdc(getattr(seen.run.account.money, name)))
 
 
-def _margin(name: str, *, is_money: bool = True) -> Callable[[Seen], Iterable[Sample]]:
-    def value(seen: Seen) -> float | None:
+def _margin(name: str, *, is_money: bool = True) -> Callable[[Sources], Iterable[Sample]]:
+    def value(seen: Sources) -> float | None:
         margin = seen.run.account.margin
         found = None if margin is None else getattr(margin, name)
         return usdc(found) if is_money else found
@@ -79,8 +79,8 @@ def _margin(name: str, *, is_money: bool = True) -> Callable[[Seen], Iterable[Sa
     return one(value)
 
 
-def _held(value: Callable[[Any], Any]) -> Callable[[Seen], Iterator[Sample]]:
-    def samples(seen: Seen) -> Iterator[Sample]:
+def _held(value: Callable[[Any], Any]) -> Callable[[Sources], Iterator[Sample]]:
+    def samples(seen: Sources) -> Iterator[Sample]:
         for row in seen.run.account.positions:
             found = value(row)
             yield (row.ticker,), None if found is None else float(found)
@@ -88,7 +88,7 @@ def _held(value: Callable[[Any], Any]) -> Callable[[Seen], Iterator[Sample]]:
     return samples
 
 
-def _gate(seen: Seen) -> Iterable[Sample]:
+def _gate(seen: Sources) -> Iterable[Sample]:
     state = seen.run.account.standing.state
     return [((name,), float(name == state)) for name in _GATES]
 

@@ -1,6 +1,6 @@
 """What Prometheus gets of the wire: speed, frames, connections, REST and the data of markets.
 
-    Seen ──► WIRE, rows of one metric each
+    Sources ──► WIRE, rows of one metric each
 
 Labels are bounded: a channel that the venue never had is "other", an endpoint is a pattern without
 names and numbers, and a market is one that is watched.
@@ -14,41 +14,41 @@ from typing import Any, Final
 from dydx_conn import CHANNELS, EndpointMetrics, GroupMetrics
 
 from bot.run.links import WORDS
-from bot.serve.sample import Sample, Seen, Series, one
+from bot.serve.sample import Sample, Series, Sources, one
 
 _KINDS: Final = {*CHANNELS, "ws", "http", "sent", "open", "close", "gap", "tick", "act", "state"}
 
 # === Speed and wire ===
 
 
-def _frames(seen: Seen) -> Iterable[Sample]:
+def _frames(seen: Sources) -> Iterable[Sample]:
     counts: Counter[str] = Counter()
     for kind, count in seen.run.frames:
         counts[kind if kind in _KINDS else "other"] += count
     return [((kind,), count) for kind, count in counts.items()]
 
 
-def _kind(name: str) -> Callable[[Seen], float]:
+def _kind(name: str) -> Callable[[Sources], float]:
     return lambda seen: dict(seen.run.frames).get(name, 0)
 
 
-def _gaps(seen: Seen) -> float:
+def _gaps(seen: Sources) -> float:
     return _kind("gap")(seen) + _troubles(seen)["gap"]
 
 
-def _troubles(seen: Seen) -> Counter[str]:
+def _troubles(seen: Sources) -> Counter[str]:
     counts = Counter(dict(seen.run.troubles))
     for market in seen.run.markets:
         counts.update(dict(market.troubles))
     return counts
 
 
-def _states(seen: Seen) -> Iterable[Sample]:
+def _states(seen: Sources) -> Iterable[Sample]:
     state = seen.run.connection.state
     return [((name,), float(name == state)) for name in WORDS] if state else []
 
 
-def _lost_s(seen: Seen) -> float | None:
+def _lost_s(seen: Sources) -> float | None:
     connection = seen.run.connection
     if not connection.state:
         return None
@@ -96,8 +96,8 @@ _SPEED: Final = (
 
 def _endpoints(
     value: Callable[[EndpointMetrics], float | None],
-) -> Callable[[Seen], Iterator[Sample]]:
-    def samples(seen: Seen) -> Iterator[Sample]:
+) -> Callable[[Sources], Iterator[Sample]]:
+    def samples(seen: Sources) -> Iterator[Sample]:
         rest = seen.run.rest
         for name, each in {} if rest is None else rest.endpoints.items():
             yield (name,), value(each)
@@ -105,8 +105,8 @@ def _endpoints(
     return samples
 
 
-def _groups(value: Callable[[GroupMetrics], float]) -> Callable[[Seen], Iterator[Sample]]:
-    def samples(seen: Seen) -> Iterator[Sample]:
+def _groups(value: Callable[[GroupMetrics], float]) -> Callable[[Sources], Iterator[Sample]]:
+    def samples(seen: Sources) -> Iterator[Sample]:
         rest = seen.run.rest
         for name, each in {} if rest is None else rest.groups.items():
             yield (name,), value(each)
@@ -114,18 +114,18 @@ def _groups(value: Callable[[GroupMetrics], float]) -> Callable[[Seen], Iterator
     return samples
 
 
-def _answers(seen: Seen) -> Iterable[Sample]:
+def _answers(seen: Sources) -> Iterable[Sample]:
     return [((path, str(status)), count) for (path, status), count in seen.run.answers]
 
 
-def _classes(seen: Seen) -> Iterator[Sample]:
+def _classes(seen: Sources) -> Iterator[Sample]:
     rest = seen.run.rest
     for name, each in {} if rest is None else rest.endpoints.items():
         for kind, count in each.errors.items():
             yield (kind, name), count
 
 
-def _took(seen: Seen) -> Iterator[Sample]:
+def _took(seen: Sources) -> Iterator[Sample]:
     rest = seen.run.rest
     for name, each in {} if rest is None else rest.endpoints.items():
         if each.answered:
@@ -167,11 +167,11 @@ _REST: Final = (
 # === Markets ===
 
 
-def _markets(value: Callable[[Any], float | None]) -> Callable[[Seen], Iterable[Sample]]:
+def _markets(value: Callable[[Any], float | None]) -> Callable[[Sources], Iterable[Sample]]:
     return lambda seen: [((market.ticker,), value(market)) for market in seen.run.markets]
 
 
-def _lags(seen: Seen) -> Iterator[Sample]:
+def _lags(seen: Sources) -> Iterator[Sample]:
     for market in seen.run.markets:
         if lags := sorted(market.lags_ns):
             for quantile, share in (("0.5", 50), ("0.99", 99)):

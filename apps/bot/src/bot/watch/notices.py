@@ -18,7 +18,7 @@ from bot.config.configured import loaded_of
 from bot.live.runs import NO_SINKS
 from bot.notify.beside import lost_of, open_settings, sinks_of
 from bot.notify.entries import noticed
-from bot.notify.looks import Figures, Look, Seen
+from bot.notify.looks import Figures, Look, Noticed
 from bot.notify.notice import Heading, Notice, short
 from bot.notify.notices import Notices
 from bot.run.composition import Bot
@@ -100,7 +100,7 @@ class Watched:
         """Return that accounts are watched from now on."""
         return [self._turned(at, "watch began")]
 
-    def ends(self, at: int, seen: Mapping[str, Seen]) -> Sequence[Notice]:
+    def ends(self, at: int, seen: Mapping[str, Noticed]) -> Sequence[Notice]:
         """Return that nobody watches them any more."""
         return [self._turned(at, "watch ended")]
 

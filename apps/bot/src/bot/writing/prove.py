@@ -27,7 +27,7 @@ from bot.live.runs import until
 from bot.progress import Progress
 from bot.run.composition import Options
 from bot.run.kinds import kinds_of
-from bot.writing.witness import Seen, loaded, observed, seen_findings
+from bot.writing.witness import Witnessed, loaded, observed, seen_findings
 
 # After a cut so many frames of another day are played.
 _FUTURE: Final = 2_000
@@ -112,7 +112,7 @@ class Proof:
 class Proved(msgspec.Struct, kw_only=True):
     """What was found of a strategy: its run, what its loading reached, and what cuts have shown."""
 
-    whole: Seen
+    whole: Witnessed
     loaded: list[str]
     compared: int
     otherwise: list[str]
@@ -180,7 +180,7 @@ def _cuts(frames: Sequence[Frame], count: int, chance: Random) -> list[tuple[int
     return found
 
 
-class Part(msgspec.Struct, frozen=True):
+class CutTask(msgspec.Struct, frozen=True):
     """A task: some cuts of a recording, and the options of the strategy."""
 
     path: str
@@ -190,7 +190,7 @@ class Part(msgspec.Struct, frozen=True):
     fidelity: str | None = None
 
 
-def prove_part(part: Part) -> Proved:
+def prove_part(part: CutTask) -> Proved:
     """Prove what some cuts can prove, in any process."""
     goes_on = until(part.seconds, lambda _: True)
     recording = Recording(Path(part.path), kinds_of(part.fidelity))
@@ -224,7 +224,7 @@ def prove(arguments: argparse.Namespace) -> int:
         else:
             size = ceil(len(cuts) / engine.workers)
             tasks = [
-                Part(path, arguments.seconds, options, cuts[n : n + size], arguments.fidelity)
+                CutTask(path, arguments.seconds, options, cuts[n : n + size], arguments.fidelity)
                 for n in range(0, len(cuts), size)
             ]
             progress.begin("parts", len(tasks))

@@ -31,7 +31,7 @@ from bot.parsing import nearest
 from bot.progress import Progress
 from bot.run.composition import Options
 from bot.system import own_command
-from bot.writing.witness import Decided, Seen, loaded, observed, seen_findings
+from bot.writing.witness import Decided, Witnessed, loaded, observed, seen_findings
 
 _SECOND: Final = 1_000_000_000
 # A position whose market is in trouble for as long should be on its way out.
@@ -59,7 +59,7 @@ class Trouble(msgspec.Struct, kw_only=True):
     what: str
     ticker: str
     since: int
-    seen: Seen
+    seen: Witnessed
 
 
 def without_book(frames: Iterable[Frame], ticker: str, since: int) -> Iterator[Frame]:
@@ -78,7 +78,7 @@ def silent(frames: Iterable[Frame], since: int) -> Iterator[Frame]:
 
 
 def troubles(
-    frames: Sequence[Frame], seen: Seen, options: Options, make: Callable[[], Strategy]
+    frames: Sequence[Frame], seen: Witnessed, options: Options, make: Callable[[], Strategy]
 ) -> list[Trouble]:
     """Run a strategy with trouble put in at a time when it holds something; nothing if none."""
     last_ns = _SILENT_NS + _PATIENCE_NS + _CALM_NS
@@ -113,8 +113,8 @@ class Seeing(msgspec.Struct, kw_only=True):
     """All that was seen of a strategy: its runs, and the hashes of other processes."""
 
     options: Options
-    whole: Seen
-    again: Seen
+    whole: Witnessed
+    again: Witnessed
     troubles: list[Trouble]
     hashes: list[str] = []
 

@@ -1,7 +1,7 @@
 """A strategy under observation: what it reads, when, from where, and what it decides.
 
     frames ─► Bot ─► Scored ─► Lent (good for its frame) ─► the strategy ─► decisions ─┐
-              an open file, a socket, a process ─► Python's audit events ──────────────┴─► Seen
+              an open file, a socket, a process ─► Python's audit events ──────────────┴─► Witnessed
 
 What a strategy is lent is good for the frame that it came with: a view is updated in place, so
 that one that was stored shows another time than the decision's. A strategy under observation
@@ -223,7 +223,7 @@ class Decided(msgspec.Struct, frozen=True):
         return abs(target) > abs(self.held) or target * self.held < 0
 
 
-class Seen(msgspec.Struct):
+class Witnessed(msgspec.Struct):
     """What a strategy did in a run: its decisions, what it read, and how long its steps took.
 
     `decided` are its targets, `made` all that it decided, holds too.
@@ -249,9 +249,9 @@ class Seen(msgspec.Struct):
 _ENCODE: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
-def observed(frames: Iterable[Frame], options: Options, make: Callable[[], Strategy]) -> Seen:
+def observed(frames: Iterable[Frame], options: Options, make: Callable[[], Strategy]) -> Witnessed:
     """Run a strategy under observation."""
-    seen = Seen()
+    seen = Witnessed()
     bot = Bot(options, strategy=lambda: _Witness(make, seen))
     try:
         bot.run(from_iterable(frames))
@@ -271,7 +271,7 @@ def loaded(options: Options, reached: list[str]) -> Callable[[], Strategy]:
     return make
 
 
-def seen_findings(seen: Seen, reached: Sequence[str]) -> list[Finding]:
+def seen_findings(seen: Witnessed, reached: Sequence[str]) -> list[Finding]:
     """Return what an observed run shows by itself; `reached` is what its loading has."""
     outside = [*reached, *seen.reached]
     found = [
@@ -300,7 +300,7 @@ def seen_findings(seen: Seen, reached: Sequence[str]) -> list[Finding]:
 class _Witness:
     """Stands for a strategy, and notes what it does."""
 
-    def __init__(self, make: Callable[[], Strategy], seen: Seen) -> None:
+    def __init__(self, make: Callable[[], Strategy], seen: Witnessed) -> None:
         self._seen, self._lease = seen, Lease(seen.late)
         self._held: Holdings | None = None
         with reaching(seen.reached):
