@@ -389,6 +389,18 @@ def test_profit_is_summed_by_what_is_chosen(bot: Bot, typed: str, groups: dict[A
     assert sum(map(Decimal, groups.values()), Decimal(0)) == Decimal(body["total"]["net_usdc"])
 
 
+def test_a_time_that_cuts_a_day_is_summed_from_its_points(bot: Bot) -> None:
+    """To the same figures, where it leaves none of them out; else to those of its part."""
+    whole, cut, part = (
+        json.loads(bot("pnl", "--json", "--since", since)[1])
+        for since in ("2025-11-30", "2025-11-29T23:59:59", "2025-11-30T12:00:30")
+    )
+
+    assert whole["rows"] == cut["rows"]
+    assert whole["total"]["equity_begin_usdc"] == "1000.000000"
+    assert part["total"]["equity_begin_usdc"] == "1012.000000"
+
+
 def test_equity_of_a_market_is_not_known(bot: Bot) -> None:
     """It is null for a program, and in words for a person."""
     _, out, _ = bot("pnl", "--by", "market", "--ticker", "BTC-USD")
