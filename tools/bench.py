@@ -252,7 +252,7 @@ def gate(_: str) -> Iterator[Row]:
 
         def review(risk: Risk = risk, decision: Decision = decision) -> Any:
             verdict = risk.step(decision)
-            risk.account.reserved.clear()
+            risk.account.orders.reserved.clear()
             return verdict
 
         yield f"gate review, 20 positions{name}", us(best(review, repeats=300)), "", "< 50 µs"

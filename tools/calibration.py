@@ -129,7 +129,7 @@ def up_share(odds: list[float]) -> float:
     """Return the share of ups after steps of these odds: more than half of them go up."""
     shares = [1.0]
     for up in odds:
-        shares = [kept * (1 - up) + came * up for came, kept in pairwise([0.0, *shares, 0.0])]
+        shares = [stayed * (1 - up) + came * up for came, stayed in pairwise([0.0, *shares, 0.0])]
     return sum(shares[len(odds) // 2 + 1 :])
 
 

@@ -67,7 +67,9 @@ class FamilyTally:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one of the checks; return the exit code."""
-    parser = argparse.ArgumentParser(prog="conformance", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="tools/conformance.py", description=__doc__.partition("\n")[0]
+    )
     parser.add_argument("check", choices=["vectors", "captures", "sessions", "watch", "rules"])
     parser.add_argument("directory", type=Path, metavar="DIR")
     parser.add_argument("-v", "--verbose", action="store_true", help="show what failed")
@@ -1258,7 +1260,7 @@ class Played:
             return Moment()
         held = self.risks[name].account
         sizes = {ticker: position.size for ticker, position in held.positions.items()}
-        return Moment(held.collateral, held.unsettled, sizes)
+        return Moment(held.collateral, held.unsettled.quantums, sizes)
 
     def price(self, ticker: str, block: int) -> data.Oracle | None:
         """Return the oracle price that was in force at the end of a block."""
@@ -1382,7 +1384,7 @@ def watched_figures(session: Session) -> Iterator[Figure]:
         account = group.bots[subaccount_named(name)].risk
         for figure in ("net_collateral", "initial_margin", "maintenance_margin"):
             yield f"{name} {figure}", truth[figure], getattr(account.margin, figure)
-        yield f"{name} unsettled", truth["unsettled_funding"], account.account.unsettled
+        yield f"{name} unsettled", truth["unsettled_funding"], account.account.unsettled.quantums
         yield f"{name} trouble", "", account.account.trouble
     text = text_of(session.chain)
     group.take(conn.Frame(last.seq + 1, last.at, last.mono, LINK, "http", text, "200", PATH))

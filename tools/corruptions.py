@@ -106,8 +106,8 @@ class Wrong:
     undo: list[Frame]
 
 
-def _rewritten(frame: Frame, told: Any) -> Frame:
-    return ws_frame(frame.seq, frame.at, frame.mono, frame.link, json.dumps(told))
+def _rewritten(frame: Frame, message: Any) -> Frame:
+    return ws_frame(frame.seq, frame.at, frame.mono, frame.link, json.dumps(message))
 
 
 def _factor(dice: Random) -> float:
@@ -124,10 +124,10 @@ def _trade(frame: Frame, state: DataState, edit: Callable[[MarketView, Any], boo
     view = state.views.get(frame.id)
     if frame.channel != "v4_trades" or frame.is_snapshot or view is None or not view.trades:
         return None
-    told = json.loads(frame.text)
-    if view.market is None or not edit(view, told["contents"][0]["trades"][0]):
+    message = json.loads(frame.text)
+    if view.market is None or not edit(view, message["contents"][0]["trades"][0]):
         return None
-    return Wrong(_rewritten(frame, told), [])
+    return Wrong(_rewritten(frame, message), [])
 
 
 def _trade_price(frame: Frame, state: DataState, dice: Random) -> Wrong | None:
@@ -169,14 +169,14 @@ def _trade_grid(frame: Frame, state: DataState, dice: Random) -> Wrong | None:
 def _oracle(frame: Frame, state: DataState, dice: Random) -> Wrong | None:
     if frame.channel != "v4_markets" or '"oraclePrices"' not in frame.text or frame.is_snapshot:
         return None
-    told = json.loads(frame.text)
-    parts = told["contents"] if isinstance(told["contents"], list) else [told["contents"]]
+    message = json.loads(frame.text)
+    parts = message["contents"] if isinstance(message["contents"], list) else [message["contents"]]
     for part in parts:
         for ticker, row in part.get("oraclePrices", {}).items():
             view = state.views.get(ticker)
             if view is not None and view.book.mid_price is not None:
                 row["oraclePrice"] = f"{Decimal(row['oraclePrice']) * Decimal(_factor(dice)):.9f}"
-                return Wrong(_rewritten(frame, told), [frame])
+                return Wrong(_rewritten(frame, message), [frame])
     return None
 
 
@@ -191,14 +191,14 @@ def _book(frame: Frame, state: DataState, dice: Random) -> Wrong | None:
     side = "bids" if factor > 1 else "asks"
     base = max if factor > 1 else min
     price = _on_grid(view.market, base(view.book.mid_price, view.oracle.price) * factor)
-    told = json.loads(frame.text)
+    message = json.loads(frame.text)
 
     def whole(size: str) -> Frame:
-        contents = [*told["contents"], {side: [[price, size]]}]
-        return _rewritten(frame, {**told, "contents": contents, "message_id": 0})
+        contents = [*message["contents"], {side: [[price, size]]}]
+        return _rewritten(frame, {**message, "contents": contents, "message_id": 0})
 
-    return Wrong(_rewritten(frame, {**told, "contents": [
-        *told["contents"], {side: [[price, view.book.bids(1)[0].size_text]]}]}), [whole("0")]
+    return Wrong(_rewritten(frame, {**message, "contents": [
+        *message["contents"], {side: [[price, view.book.bids(1)[0].size_text]]}]}), [whole("0")]
     )  # fmt: skip
 
 

@@ -98,7 +98,7 @@ def _show(seed: int, family: str, only: str | None, policy: str) -> int:
         print(f"event {number}  {event.kind:<13} {when}, {event.size:.4g}: {KINDS[event.kind]}")
     print("\n".join(lead(path, (policy,), verbose=True)[policy].lines))
     for name, outcome in lead(path).items():
-        state = "lost" if outcome.lost else "kept"
+        state = "lost" if outcome.lost else "saved"
         print(f"{name:<6} {state}, {outcome.left:,.2f} USDC left, {outcome.orders} orders")
     return 0
 

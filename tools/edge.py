@@ -195,8 +195,8 @@ def sweep(
     """Yield a line per amplitude, in round trips' costs, and at which the profit crosses 0."""
     unit, points = SWEPT.get(story.scenario, ROUND_TRIP_BPS), []
     for many_times in times:
-        told = msgspec.structs.replace(story, amplitude_bps=many_times * unit)
-        results = many(told, [strategy], seeds, jobs)[strategy]
+        scaled = msgspec.structs.replace(story, amplitude_bps=many_times * unit)
+        results = many(scaled, [strategy], seeds, jobs)[strategy]
         points.append((many_times * unit, statistics.fmean(r.net for r in results)))
         yield row(f"{many_times:g} x {unit:g} bps", results)
     found = crossing(points)
@@ -211,7 +211,7 @@ def sweep(
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Play what was asked for, and print a table of it."""
+    """Play what was typed, and print a table of it."""
     options = _parser().parse_args(arguments)
     strategies = options.strategy or [*STRATEGIES]
     if options.replay:

@@ -1,4 +1,4 @@
-"""How often a result is said to be luck: on random walks, and where an edge was planted.
+"""How often a result is called luck: on random walks, and where an edge was planted.
 
     uv run --all-packages --group dev tools/lucky.py               both: ten minutes
     uv run … tools/lucky.py --seeds 100 --scenario calm            random walks alone
@@ -92,7 +92,7 @@ def _line(scenario: str, name: str, found: Sequence[bool | None]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(description="How often a result is said to be luck.")
+    made = argparse.ArgumentParser(description="How often a result is called luck.")
     add = made.add_argument
     add("--scenario", action="append", choices=[*STRATEGIES], help="may be repeated (both)")
     add("--seeds", type=int, default=40, metavar="N", help="(40)")

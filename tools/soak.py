@@ -11,7 +11,7 @@ A market is fresh while its book is known and was updated no longer than `--boun
 of the time is lapses, to the nanosecond of the frames that began and ended them. They are held
 against what the proxy did when. At the end venue time is held, and every book must equal the
 venue's own; every message that the venue sent on a connection that lives must have come.
-Exit code: 0 all promises kept, 1 one was broken, 2 the soak itself could not be done.
+Exit code: 0 all promises held, 1 one was broken, 2 the soak itself could not be done.
 """
 
 import argparse
@@ -430,12 +430,12 @@ async def read(process: asyncio.subprocess.Process, log: Log) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What was promised, what was measured, and whether it was kept."""
+    """What was promised, what was measured, and whether it held."""
 
     name: str
     measured: str
     promised: str
-    kept: bool
+    held: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -602,7 +602,7 @@ def report(options: argparse.Namespace, log: Log) -> Iterator[str]:
     yield from share_table(shares, freshness(log, log.old))
     yield f"\n{'promise':<60}{'measured':>20}  promised"
     for promise in promises(log):
-        verdict = "kept" if promise.kept else "BROKEN"
+        verdict = "held" if promise.held else "BROKEN"
         yield f"{promise.name:<60}{promise.measured:>20}  {promise.promised:<26}{verdict}"
 
 
@@ -669,7 +669,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     for line in report(options, log):
         print(line)
-    return 0 if all(promise.kept for promise in promises(log)) else 1
+    return 0 if all(promise.held for promise in promises(log)) else 1
 
 
 if __name__ == "__main__":

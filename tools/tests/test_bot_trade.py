@@ -49,7 +49,7 @@ from warm import Warm
 
 # `harsh` in the check of that name.
 HABITS = ("--habits", os.environ.get("TEST_VENUE_HABITS", "plain"))
-# Where heights fall silent, the node is asked each 2 s: blocks must not come faster than they do.
+# Where heights fall silent, the node is polled each 2 s: blocks must not come faster than they do.
 SPEED = "1" if "harsh" in HABITS else "5"
 NAMES = (
     "fills",
@@ -62,7 +62,7 @@ NAMES = (
     "beside",
     "killed",
     "leaves",
-    "told",
+    "warned",
     "bracketed",
     "compared",
     "fresh",
@@ -115,7 +115,7 @@ class Running:
         payment = {"address": address, "subaccountNumber": number, "amount": usdc}
         assert httpx.post(f"{self.rest}/faucet/tokens", json=payment).status_code == 202
         path = f"{self.rest}/v4/addresses/{address}/subaccountNumber/{number}"
-        # Each replica in turn may be asked.
+        # Each replica in turn may be queried.
         self.wait(lambda: all(b'"subaccount"' in httpx.get(path).content for _ in range(16)))
 
     def wait(self, until: Callable[[], bool]) -> None:
@@ -530,7 +530,7 @@ def test_flatten_is_done_by_the_bot_that_runs_there(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """With the key and without; it is halted then, and so is the next run."""
-    key("told")
+    key("warned")
     typed = ["--network", str(venue.file), "--tickers", "BTC-USD", "--json", "--strategy"]
     typed += [str(once), "--audit"]
 
@@ -540,7 +540,7 @@ def test_flatten_is_done_by_the_bot_that_runs_there(
     flat = capsys.readouterr().out
     assert main(["flatten"]) == 0  # no key is left in the environment: it is the one that runs
     ended(bot_run)
-    monkeypatch.setenv("DYDX_PRIVATE_KEY", HEX["told"])
+    monkeypatch.setenv("DYDX_PRIVATE_KEY", HEX["warned"])
     again = started("trade", *typed, str(tmp_path / "again.jsonl"))
     stands = standing(again.pid)
     ended(again)
@@ -626,7 +626,7 @@ def test_brackets_survive_a_bot_that_was_killed_and_go_with_their_position(
     assert (survived, gate) == (stood, "ACTIVE")
     assert {kind for _, kind in stood} == {"STOP_LIMIT", "TAKE_PROFIT"}
     assert stood <= brackets("CANCELED")
-    sent = [w["told"] for w in words(tmp_path / "again.jsonl") if w["event"] == "node sent"]
+    sent = [w["content"] for w in words(tmp_path / "again.jsonl") if w["event"] == "node sent"]
     placed = [each["place"] for each in sent if "place" in each]
     assert [each["reduce_only"] for each in placed] == [True] * len(placed) != []
     # Where the exit fills in two halves, what leaves the rest is as small as that.

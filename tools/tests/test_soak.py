@@ -174,7 +174,7 @@ def fault(kind: str, a: float, b: float, held_s: float = 0.0) -> ProxyFault:
 
 
 def a_log(**changed: Any) -> Log:
-    """Return a log of ten minutes in which every promise was kept."""
+    """Return a log of ten minutes in which every promise held."""
     samples = [
         {"sample": n * SECOND, "memory_mb": 50.0, "cpu_s": n / 10, "frames": 10 * n, "threads": 3}
         for n in range(1, 11)
@@ -206,11 +206,11 @@ def a_log(**changed: Any) -> Log:
 
 def broken(log: Log) -> list[str]:
     """Name the promises that were broken, by their first words."""
-    return [promise.name for promise in promises(log) if not promise.kept]
+    return [promise.name for promise in promises(log) if not promise.held]
 
 
 def test_a_log_without_trouble_breaks_no_promise() -> None:
-    """Every line is kept, and each market was fresh all the time."""
+    """Every line holds, and each market was fresh all the time."""
     log = a_log()
 
     assert broken(log) == []
@@ -344,14 +344,14 @@ def test_a_short_soak_runs_end_to_end(capsys: pytest.CaptureFixture[str]) -> Non
     assert main(short) in (0, 1)
     printed = capsys.readouterr().out
     verdicts = {
-        line[:60].strip(): line.rstrip().endswith("kept")
+        line[:60].strip(): line.rstrip().endswith("held")
         for line in printed.splitlines()
-        if line.endswith(("kept", "BROKEN"))
+        if line.endswith(("held", "BROKEN"))
     }
-    kept = [name for name, kept in verdicts.items() if kept]
-    assert any(name.startswith("messages lost unnoticed") for name in kept), printed
-    assert any(name.startswith("books unlike") for name in kept), printed
-    assert any(name.startswith("left behind") for name in kept), printed
+    held = [name for name, held in verdicts.items() if held]
+    assert any(name.startswith("messages lost unnoticed") for name in held), printed
+    assert any(name.startswith("books unlike") for name in held), printed
+    assert any(name.startswith("left behind") for name in held), printed
 
 
 def test_a_venue_that_cannot_run_is_no_verdict(capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,11 +88,45 @@ class Desk:
         orders = self.accounts.ledgers[US].history.orders().rows
         return next(record for record in orders if record.client_id == client_id)
 
+    def shown(self) -> tuple[Any, Any]:
+        """Return our account as REST has it now, and its orders."""
+        view = self.exchange.replicas.rest()
+        ledger = view.accounts.ledgers[US]
+        return subaccount_fields(ledger, view.height), ledger.history.orders().rows
+
     def reported(self) -> list[tuple[str, str]]:
         """Return the status and the reason of each order that was reported on our channel."""
         rows = [row for contents in self.listener.published for row in contents.get("orders", ())]
         ours = "ORDER_REMOVAL_REASON_"
         return [(row["status"], row.get("removalReason", "").removeprefix(ours)) for row in rows]
+
+
+def test_rest_is_as_the_last_block_left_the_account() -> None:
+    """What nodes match since has no block yet: the indexer takes in a whole one, or nothing of it.
+
+    An order is a node's own business, and shows at once.
+    """
+    desk = Desk()
+    desk.run(2)
+    desk.place()
+    height = desk.exchange.height
+
+    early, orders = desk.shown()
+    code = desk.accounts.withdraw(US, US.owner, 1_000_000)[0]
+    still, _ = desk.shown()
+    while desk.exchange.height == height:
+        desk.exchange.step()
+    late, over = desk.shown()
+
+    assert (early["openPerpetualPositions"], early["latestProcessedBlockHeight"]) == (
+        {}, str(height),
+    )  # fmt: skip
+    assert int(early["updatedAtHeight"]) <= height
+    assert (code, still) == (0, early)
+    assert [(row.status, row.filled) for row in orders] == [("BEST_EFFORT_OPENED", 0)]
+    assert late["updatedAtHeight"] == str(height + 1)
+    assert [*late["openPerpetualPositions"]] == ["BTC-USD"]
+    assert [row.status for row in over] == ["FILLED"]
 
 
 def test_a_replacement_needs_a_greater_block_and_keeps_the_id() -> None:

@@ -158,7 +158,7 @@ def test_a_geo_block_refuses_answers_and_subscriptions(status: int) -> None:
 # === Silence, stops, makers ===
 
 
-def test_a_silent_subscription_stays_so_until_it_is_made_anew() -> None:
+def test_a_silent_subscription_stays_so_until_it_is_made_again() -> None:
     """The socket lives, and to subscribe again is refused while it counts as subscribed."""
     hub = SocketHub(7, 5.0)
     exchange = venue(hub)
@@ -171,23 +171,23 @@ def test_a_silent_subscription_stays_so_until_it_is_made_anew() -> None:
             connection.answer(message_id)
         return str(json.loads(connection.out[-1])["type"])
 
-    def heard() -> int:
+    def received() -> int:
         before = len(connection.out)
         run(exchange, 5)
         return len(connection.out) - before
 
     kinds = [send("subscribe")]
-    assert heard() > 3
+    assert received() > 3
     hub.silence(1)
     hub.silence(10**12)
-    assert heard() == 0
+    assert received() == 0
     kinds += [send("subscribe"), send("unsubscribe"), send("subscribe")]
-    assert heard() > 3
+    assert received() > 3
     assert kinds == ["subscribed", "error", "unsubscribed", "subscribed"]
 
 
 def test_a_node_that_stops_answers_when_it_goes_on() -> None:
-    """What was asked waits, and is not lost."""
+    """What was requested waits, and is not lost."""
     exchange = venue(node_stops=0.001)
     stops = Stops(exchange)
 
@@ -197,12 +197,12 @@ def test_a_node_that_stops_answers_when_it_goes_on() -> None:
 
         stops._spells.on(exchange.now_ns)
         run(exchange, 1)
-        asked = asyncio.ensure_future(stops.intercept_service(service, None))
+        answer = asyncio.ensure_future(stops.intercept_service(service, None))
         await asyncio.sleep(0.1)
-        states = [str(asked.done())]
+        states = [str(answer.done())]
         # The spells follow each other at once: time has to end somewhere in between.
         stops._spells = Spells(Random(7), 0.0, 0.0, 0.0)
-        return [*states, await asked]
+        return [*states, await answer]
 
     assert asyncio.run(ask()) == ["False", "answered"]
 

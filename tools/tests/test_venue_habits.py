@@ -79,7 +79,7 @@ class Watched:
         self.connection = ClientConnection(self.hub, fetcher(self.exchange), count().__next__)
         self.connection.open()
         customer = Customer(self.exchange, seed)
-        self.exchange.step()
+        self.exchange.block()
         whose = (US, WAITING, self.exchange.residents[-1].subaccount)
         self.subscribe("v4_parent_subaccounts", str(US))
         for subaccount in (*whose, Subaccount(US.owner, 128)):

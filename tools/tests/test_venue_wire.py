@@ -278,7 +278,7 @@ def test_what_two_subaccounts_sent_each_other_is_listed_and_summed() -> None:
     one, other = (resident.subaccount for resident in exchange.residents[:2])
     for sender, to, amount in ((one, other, 5_000_000), (other, one, 2_000_000)):
         exchange.accounts.transfer(sender, to, amount)
-        exchange.step()
+        exchange.block()
     between = "/v4/transfers/between?sourceAddress={}&recipientAddress={}"
     numbers = "&sourceSubaccountNumber=0&recipientSubaccountNumber=0"
 

@@ -11,7 +11,7 @@
     roundtable.py      what the indexer does every so often
     authenticators.py  keys that an owner permits
     replicas.py        how far behind the chain REST and sockets are
-    disturbances.py    what goes wrong, if it is asked for
+    disturbances.py    what goes wrong, if it is switched on
     indexer.py         REST under /v4, WebSocket at /v4/ws
     node.py            the node's gRPC services
     tls.py             throw-away certificates, for `--tls`

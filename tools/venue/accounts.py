@@ -13,6 +13,7 @@ Everything answers `(code, codespace, log)` as CheckTx does; code 0 is taken. Mo
 quantums.
 """
 
+import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
@@ -334,14 +335,26 @@ _ENDS: Final = {
 }
 
 
+def copied(ledger: Ledger) -> Ledger:
+    """Copy a ledger: what changes in place is copied, records are shared."""
+    copied = copy.copy(ledger)
+    for name in ("holdings", "indices", "paid", "tally", "worth"):
+        setattr(copied, name, copy.deepcopy(getattr(ledger, name)))
+    copied.history = copy.copy(ledger.history)
+    for name, records in vars(ledger.history).items():
+        setattr(copied.history, name, copy.copy(records))
+    return copied
+
+
 class VenueAccounts:
-    """All subaccounts of the venue."""
+    """All subaccounts of the venue; `whole` is how the last block left those changed since."""
 
     def __init__(self, chain: BlockClock, tapes: Mapping[str, MarketTape], sink: Sink) -> None:
         self._chain, self._tapes = chain, tapes
         self.pairs = {tape.market.clob_pair_id: tape for tape in tapes.values()}
         self.bank = Bank()
         self.ledgers: dict[Subaccount, Ledger] = {}
+        self.whole: dict[Subaccount, Ledger] = {}
         self.backstop = Backstop(LiquidationTerms(), InsuranceFunds(_INSURANCE_FUND))
         self.desks = {ticker: Desk(tape.book.book) for ticker, tape in tapes.items()}
         self.twaps: dict[str, Twap] = {}
@@ -358,6 +371,7 @@ class VenueAccounts:
     def book(self, order: Order, fill: Filled) -> None:
         """Book one side of a match."""
         ledger, when, record = self.ledgers[order.subaccount], self._reports.next_block, None
+        self._change(ledger)
         booking = ledger.book(msgspec.structs.replace(fill, when=when))
         if order.id:
             record = filled_record(order, fill.market.ticker, abs(fill.quantums), when)
@@ -385,6 +399,7 @@ class VenueAccounts:
     def withdraw(self, sender: Subaccount, to: str, quote_quantums: int) -> Answer:
         """Move USDC from a subaccount into a wallet."""
         ledger = self._ledger(sender)
+        self._change(ledger)
         owing, blocked = ledger.owing, self.backstop.blocks(ledger, self._chain.height)
         moved = ledger.withdraw(
             quote_quantums, self._reports.next_block, blocked=blocked, wallet=to
@@ -398,6 +413,8 @@ class VenueAccounts:
     def transfer(self, sender: Subaccount, to: Subaccount, quote_quantums: int) -> Answer:
         """Move USDC between subaccounts."""
         ledgers = self._ledger(sender), self._ledger(to)
+        for ledger in ledgers:
+            self._change(ledger)
         owing, height = [ledger.owing for ledger in ledgers], self._chain.height
         blocked = any(self.backstop.blocks(ledger, height) for ledger in ledgers)
         moved = transfer(*ledgers, quote_quantums, self._reports.next_block, blocked=blocked)
@@ -411,6 +428,7 @@ class VenueAccounts:
 
     def _deposit(self, to: Subaccount, quote_quantums: int, wallet: str) -> None:
         ledger = self._ledger(to)
+        self._change(ledger)
         owing = ledger.owing
         moved = ledger.deposit(quote_quantums, self._reports.next_block, wallet=wallet)
         self._reports.of(to).transfer(ledger, moved, owing)
@@ -422,6 +440,11 @@ class VenueAccounts:
             ledger.accrue({ticker: tape.funding.index for ticker, tape in self._tapes.items()})
             self._value(ledger)
         return ledger
+
+    def _change(self, ledger: Ledger) -> None:
+        """Retain how the last block left a ledger that is about to change."""
+        if ledger.subaccount not in self.whole:
+            self.whole[ledger.subaccount] = copied(ledger)
 
     def _value(self, ledger: Ledger) -> None:
         for tape in self._tapes.values():
@@ -542,6 +565,7 @@ class VenueAccounts:
             if ledger.breached:
                 self._liquidate(ledger)
         self._reports.flush(self.ledgers)
+        self.whole.clear()
         if self._chain.height % 60 == 0:
             for ledger in self.ledgers.values():
                 ledger.mark(self._reports.block)

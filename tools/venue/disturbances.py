@@ -1,4 +1,4 @@
-"""What goes wrong at a venue: each a switch, all off until asked for, all by the seed.
+"""What goes wrong at a venue: each a switch, all off until switched on, all by the seed.
 
     Disturbances ──► Spells     when the node stops, the makers leave, a subscription falls silent
                  └─► wrong_answer    what REST says instead

@@ -106,6 +106,7 @@ class Exchange:
         self.residents = [
             Resident(name, self.accounts, self, self.tapes, seed) for name in RESIDENTS
         ]
+        self.accounts.whole.clear()  # their money is of the genesis block
         self._roundtable = Roundtable(self.tapes, self.sink, seed, settings.start_ns)
         self.replicas = Replicas(self, disturbances, seed)
         self._pending: dict[str, list[TapeTrade]] = {}

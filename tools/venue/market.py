@@ -299,10 +299,10 @@ class Scenario:
 
     def mood(self, elapsed_s: float) -> Mood:
         """Return the mood of the step that begins `elapsed_s` after the start."""
-        mood = self._told(elapsed_s)
+        mood = self._scripted(elapsed_s)
         return replace(mood, gone=True) if self._away.on(int(elapsed_s * 1e9)) else mood
 
-    def _told(self, elapsed_s: float) -> Mood:
+    def _scripted(self, elapsed_s: float) -> Mood:
         for phase in self._phases:
             if elapsed_s < phase.seconds:
                 return self._in(phase)

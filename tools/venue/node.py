@@ -945,7 +945,7 @@ class Plus(plus_grpc.QueryServicer):  # type: ignore[misc]  # generated, untyped
 
 
 class Stops(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in stubs alone
-    """A node that stops now and then: what is asked of it meanwhile waits."""
+    """A node that stops now and then: what is requested of it meanwhile waits."""
 
     def __init__(self, exchange: Exchange) -> None:
         seed, every_s = exchange.settings.seed, exchange.settings.disturbances.node_stops

@@ -6,21 +6,21 @@
 The whole indexer is up to `indexer_lag` blocks behind the node, which varies; each of its faces is
 up to `replica_lag` more, apart from each other: so REST is behind the sockets or ahead of them.
 What needs no block (books, best-effort states of orders) is never late. Without a lag a view is the
-exchange itself.
+exchange as its last block left it.
 """
 
-import copy
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol
 
-from accounts import BlockClock, Sink, Twap
+import msgspec
+from accounts import BlockClock, Sink, Twap, copied
 from disturbances import Disturbances
 from dydx_conn import Subaccount
-from dydx_paper import Ledger
-from tape import Json, MarketTape
+from dydx_paper import Ledger, OrderRecord
+from tape import RETAINED, Json, MarketTape
 
 
 class Books(Protocol):
@@ -29,6 +29,10 @@ class Books(Protocol):
     @property
     def ledgers(self) -> Mapping[Subaccount, Ledger]:
         """Return the ledgers."""
+
+    @property
+    def whole(self) -> Mapping[Subaccount, Ledger]:
+        """Return those that changed since the last block, as it left them."""
 
     @property
     def twaps(self) -> Mapping[str, Twap]:
@@ -51,6 +55,7 @@ class Indexed(BlockClock, Protocol):
 class _Books:
     ledgers: Mapping[Subaccount, Ledger]
     twaps: Mapping[str, Twap]
+    whole: Mapping[Subaccount, Ledger] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +74,40 @@ class View:
         return self.clock.now_ns
 
 
-def _copied(ledger: Ledger) -> Ledger:
-    """Copy a ledger: what changes in place is copied, records are shared."""
-    copied = copy.copy(ledger)
-    for name in ("holdings", "indices", "paid", "tally", "worth"):
-        setattr(copied, name, copy.deepcopy(getattr(ledger, name)))
-    copied.history = copy.copy(ledger.history)
-    for name, records in vars(ledger.history).items():
-        setattr(copied.history, name, copy.copy(records))
-    return copied
+class Settled(Mapping[Subaccount, Ledger]):
+    """The ledgers as the last block left them, with the orders that nodes took in since.
+
+    What nodes have matched since is of the block at hand, whose height nobody has seen: the
+    indexer takes in a whole block or nothing of it.
+    """
+
+    def __init__(self, accounts: Books) -> None:
+        self._live, self._whole = accounts.ledgers, accounts.whole
+
+    def __iter__(self) -> Iterator[Subaccount]:
+        return iter(self._live)
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __getitem__(self, whose: Subaccount) -> Ledger:
+        live, whole = self._live[whose], self._whole.get(whose)
+        if whole is None:
+            return live
+        shown = copied(whole)
+        for record in live.history.orders(limit=RETAINED).rows[::-1]:
+            known = whole.history.order(record.id)
+            if record is not known:
+                shown.history.keep_order(_unmatched(record, known))
+        return shown
+
+
+def _unmatched(record: OrderRecord, known: OrderRecord | None) -> OrderRecord:
+    """Return an order without what the block at hand has filled of it."""
+    if record.filled == (known.filled if known is not None else 0):
+        return record
+    opened = "BEST_EFFORT_OPENED"
+    return known or msgspec.structs.replace(record, filled=0, status=opened, reason="")
 
 
 class Late:
@@ -129,7 +159,7 @@ class Replicas:
             self._head = self.socket_height = height
             return
         accounts = chain.accounts
-        ledgers = {whose: _copied(ledger) for whose, ledger in accounts.ledgers.items()}
+        ledgers = {whose: copied(ledger) for whose, ledger in accounts.ledgers.items()}
         books = _Books(ledgers, dict(accounts.twaps))
         self._views.append(View(height, chain.block_ns, chain.tapes, books, chain))
         # An indexer falls behind block by block, and catches up by several at once.
@@ -151,7 +181,9 @@ class Replicas:
 
     def _view(self, height: int) -> Indexed:
         if not self._views:
-            return self._chain
+            chain, accounts = self._chain, self._chain.accounts
+            books = _Books(Settled(accounts), accounts.twaps)
+            return View(chain.height, chain.block_ns, chain.tapes, books, chain)
         return next((view for view in self._views if view.height >= height), self._views[-1])
 
 

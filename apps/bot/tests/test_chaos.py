@@ -607,7 +607,13 @@ def fill_of(side: Side, price: str, type_: str = "LIMIT") -> JournalEntry:
         (fill_of("BUY", "100"), "no such level is shown"),
         (fill_of("BUY", "7", "DELEVERAGED"), ""),
     ],
-    ids=["bought what is asked", "sold what is bid", "bought a bid", "a hidden level", "no trade"],
+    ids=[
+        "bought what is offered",
+        "sold what is bid",
+        "bought a bid",
+        "a hidden level",
+        "no trade",
+    ],
 )
 def test_a_fill_needs_a_level_that_is_shown(entry: JournalEntry, wrong: str) -> None:
     """What uncrossing hides was not there to be taken."""

@@ -349,7 +349,7 @@ def test_what_comes_back_of_a_cluster_is_a_result_or_lost_with_why(monkeypatch):
 
 
 def test_a_scheduler_that_goes_away_ends_the_run(monkeypatch):
-    """What is finished is kept by whoever got it; nothing more is given to it."""
+    """What is finished stays with whoever got it; nothing more is given to it."""
     dask = Dask()
     cancelled = [asyncio.CancelledError(), concurrent.futures.CancelledError()]
 
@@ -470,7 +470,7 @@ def test_a_scheduler_listens_on_loopback_and_has_no_pages(running, capsys):
 
 
 def test_workers_end_with_their_scheduler(running, capsys):
-    """As many as were typed, on loopback where the scheduler is; then it is said to be gone."""
+    """As many as were typed, on loopback where the scheduler is; then it is reported as gone."""
     assert main(["sweep", "worker", "127.0.0.1:9", "--workers", "2"]) == 1
 
     printed = capsys.readouterr()

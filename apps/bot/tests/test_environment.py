@@ -497,7 +497,7 @@ REFUSED = "SSLError: [SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate"
     ("frames", "expected"),
     [
         ([], {"rest": "no answer", "socket": "no answer", "tls": "not every connection"}),
-        ([frame("gap", "not asked: ConnectError"), *OPENED, BLOCK], {"rest": "ConnectError"}),
+        ([frame("gap", "not requested: ConnectError"), *OPENED, BLOCK], {"rest": "ConnectError"}),
         ([frame("http", "<html>", "502"), *OPENED], {"rest": "answered 502: a page of HTML"}),
         ([frame("http", '{"errors":[{"msg":"slow"}]}', "429"), *OPENED], {"rest": "slow"}),
         ([ANSWER, frame("close", "ConnectionRefusedError", "0")], {"socket": "RefusedError"}),

@@ -227,7 +227,7 @@ def risk_with(*, doubted: bool | None = None) -> Risk:
     risk = Risk(subaccount=US)
     if doubted is not None:
         id_ = order_id(US, order())
-        risk.account.reserved[id_] = Reservation(
+        risk.account.orders.reserved[id_] = Reservation(
             order=order(), order_id=id_, effect=NOTHING, verdict_id="V1", doubted=doubted
         )
     return risk
@@ -401,7 +401,9 @@ def test_entries_that_wait_and_brackets_are_reported_and_explained() -> None:
     assert {(o.kind, o.usdc < 0, o.open_usdc) for o in stopped} == {("filled", True, 0.0)}
     assert all(o.decision and o.why.startswith("stop loss on the venue: sell") for o in stopped)
     held = {row.ticker for row in bot.risk.positions()}
-    assert {bracket.ticker for bracket in account.brackets.values() if not bracket.asked} <= held
+    assert {
+        bracket.ticker for bracket in account.orders.brackets.values() if not bracket.cancel_sent
+    } <= held
 
     # From the fill of a stop back to the decision, in words.
     entry = next(e for e in bot.journal.of_kind("bracket") if "stop loss" in e.words)

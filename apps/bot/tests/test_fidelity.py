@@ -11,6 +11,7 @@ from bot.__main__ import main
 from bot.backtest.fidelity import Past, candles_of
 from bot.config.paper import PaperSettings
 from bot.live.runs import until
+from bot.report.assumed import assumed_words
 from bot.report.report import fidelity_words
 from bot.run.composition import Bot, Options
 from bot.run.front import play
@@ -18,6 +19,7 @@ from bot.run.paper import book_model_of
 from dydx_conn import (
     ConnError,
     Frame,
+    Header,
     History,
     Recording,
     RecordingWriter,
@@ -114,6 +116,47 @@ def test_a_fill_on_candles_is_walked_back_to_them(
         assert f'"channel":"{channel}"' in behind.replace("\n  ", "")
 
 
+DAY = 86_400 * 10**9
+FITTED = {"X-USD": BookTerms(half_spread_bps=1.0, impact_bps=1.0, depth_usdc=DEPTH)}
+
+
+@pytest.mark.parametrize(
+    ("model", "knows"),
+    [
+        (BookModel(), ""),
+        (BookModel(markets=FITTED), "does not say from when it is"),
+        (BookModel(markets=FITTED, since_ns=DAY, until_ns=2 * DAY), ""),
+        (BookModel(markets=FITTED, since_ns=DAY, until_ns=3 * DAY), "knows what came after"),
+    ],
+)
+def test_a_run_on_history_says_what_is_not_of_its_time(model: BookModel, knows: str) -> None:
+    """Parameters are of the day of the fetch; a model may be fitted on the future."""
+    history = History(
+        markets=("X-USD",), kinds=("trades",), since_ns=2 * DAY, until_ns=4 * DAY, window_s=60
+    )
+    header = Header(network="n", rest="", ws="", client="", source="s", history=history, ns=5 * DAY)
+
+    fetched, *books = assumed_words(header, model)
+
+    assert fetched.startswith("margins and steps of 1970-01-06 00:00:00, when it was fetched")
+    assert len(books) == bool(knows)
+    assert knows in "".join(books)
+    assert assumed_words(msgspec.structs.replace(header, history=None), model) == ()
+
+
+def test_a_walk_and_a_backtest_say_what_they_assume(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In words, and for a program."""
+    where = str(history_of(125, tmp_path / "past.jsonl.zst"))
+    typed = ["backtest", "rank", where, "--config", "none", "--fidelity", "candles"]
+
+    assert main([*typed, "--train", "60s", "--test", "60s"]) == 0
+    assert "assumed      margins and steps of " in capsys.readouterr().out
+    assert main([*typed, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["runs"][0]["assumed"]
+
+
 def test_a_recording_without_trades_has_no_other_fidelity() -> None:
     """There is nothing to make a history of."""
     with pytest.raises(ConnError, match="expected a recording with trades"):
@@ -133,7 +176,7 @@ def test_a_fit_of_books_is_written_and_used(
     assert all(terms.samples and terms.errors for terms in model.markets.values())
     assert "BTC-USD" in capsys.readouterr().out
     bot = Bot(Options(paper=PaperSettings(book_model=str(out))))
-    assert bot.data._model == model
+    assert bot.data._past.model == model
 
 
 def test_a_fit_is_json_for_a_program(capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,7 +218,7 @@ def test_variants_of_one_pass_have_one_model(tmp_path: Path) -> None:
     def nothing() -> Any:
         yield from list[Frame]()
 
-    assert play(from_generator(nothing), [one])[0].data._model.markets == {"BTC-USD": terms}
+    assert play(from_generator(nothing), [one])[0].data._past.model.markets == {"BTC-USD": terms}
     with pytest.raises(ConnError, match=r"one paper\.book_model"):
         play(from_generator(nothing), [one, other])
 

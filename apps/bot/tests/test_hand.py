@@ -121,7 +121,7 @@ def test_a_hand_beside_the_bot_has_its_market_to_itself() -> None:
 
 
 def test_what_is_done_while_it_is_halted_is_no_news() -> None:
-    """It is said, and whoever resumes takes it over."""
+    """It is reported, and whoever resumes takes it over."""
     bot, _ = run(ALONE, begun(), act("halt", "by hand now"), order(), act("resume"))
 
     assert acts(bot)[1:] == [f"adopt by account: {WHY}", "resume by command: no reason was given"]
@@ -140,7 +140,7 @@ def test_a_recorded_stranger_replays_to_the_same_bytes(options: Options) -> None
 
 
 def test_who_signs_for_another_subaccount_halts_nothing() -> None:
-    """Its sequence is the address's: it is said."""
+    """Its sequence is the address's: it is reported."""
     result = {"code": 32, "codespace": "sdk", "log": "expected 8, got 7"}
     text = json.dumps({"to": "cancel", "ids": ["x"], "until": 20, "result": result})
     bot, _ = run(ALONE, begun(), Frame(1, NOW, 1, "node", "http", text, "32", "broadcast"))
@@ -181,7 +181,7 @@ def test_an_order_that_stood_before_the_run_is_reported_and_left_alone() -> None
 
 
 @pytest.mark.parametrize(("options", "theirs"), [(ALONE, set()), (BESIDE, {"BTC-USD"})])
-def test_an_order_from_before_the_run_that_trades_is_said_and_halts_nothing(
+def test_an_order_from_before_the_run_that_trades_is_reported_and_halts_nothing(
     options: Options, theirs: set[str]
 ) -> None:
     """It is whose hand is beside the bot, if one is; else the run takes over what it holds."""

@@ -125,7 +125,7 @@ def test_brackets_stay_when_a_run_ends() -> None:
         for update in venue.accounts.step(sent(order, seq)):
             venue.learn(update)
     id_ = order_id(US, STOP)
-    bot.risk.account.brackets[id_] = StandingBracket.of(id_, STOP, 1)
+    bot.risk.account.orders.brackets[id_] = StandingBracket.of(id_, STOP, 1)
 
     assert [state.order for state in venue.open] == [ENTRY]
     assert venue.brackets == [id_]
@@ -144,7 +144,7 @@ def test_the_fill_of_a_bracket_that_was_found_is_news() -> None:
     venue = WireVenue(US)
     bot, feedback = Bot(Options(strategy="none"), venue), Feedback(US)
     id_ = order_id(US, STOP)
-    bot.risk.account.brackets[id_] = StandingBracket.of(id_, STOP, 1)
+    bot.risk.account.orders.brackets[id_] = StandingBracket.of(id_, STOP, 1)
     feedback.news(bot.risk, {}, 1, 1)
     fill = AccountFill(
         id="f", order_id=id_, ticker="ETH-USD", side="SELL", size=Decimal(1), price=Decimal(2_900),

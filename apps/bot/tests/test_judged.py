@@ -75,7 +75,7 @@ def test_without_a_day_of_hours_holding_has_no_interval() -> None:
         (None, "not shown to be more than chance"),
     ],
 )
-def test_luck_is_said_in_plain_words(profit: float | None, words: str) -> None:
+def test_luck_is_named_in_plain_words(profit: float | None, words: str) -> None:
     """Within the interval, beyond either end of it, and where nothing can be known."""
     luck = Luck(profit=profit, low=-10.0, high=10.0, better=0.25)
 

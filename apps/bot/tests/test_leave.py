@@ -1,4 +1,4 @@
-"""Leaving with positions open: who is asked, what an answer does, and what is to be typed."""
+"""Leaving with positions open: who gets a question, what an answer does, and what is to be typed."""
 
 import os
 import pty
@@ -85,12 +85,12 @@ def test_whoever_walks_away_leaves_it_open(holding: Bot, answers: list[str | Non
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("flatten", "asked"), [(False, False), (True, False), (True, True)])
-def test_nobody_is_asked_in_a_pipe_or_with_flatten(
-    flatten: bool, asked: bool, holding: Bot, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("flatten", "asks"), [(False, False), (True, False), (True, True)])
+def test_there_is_no_question_in_a_pipe_or_with_flatten(
+    flatten: bool, asks: bool, holding: Bot, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The one leaves it, the other closes it."""
-    leave = Leave(holding, closing([]), flatten=flatten, asks=asked)
+    leave = Leave(holding, closing([]), flatten=flatten, asks=asks)
 
     assert leave.holds(tick()) is flatten
     assert capsys.readouterr().err == ""
@@ -136,7 +136,7 @@ def test_a_terminal_that_is_closed_answers_nothing(monkeypatch: pytest.MonkeyPat
         assert typed() == ""
 
 
-def test_who_is_asked_is_at_a_terminal_without_a_dashboard(
+def test_who_gets_the_question_is_at_a_terminal_without_a_dashboard(
     terminal: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both to read the question and to answer it."""
@@ -164,10 +164,10 @@ def test_what_closes_the_rest_can_be_typed_as_it_is(words: str, command: str) ->
     import shlex
 
     typed_words: Any = shlex.split(words)
-    said = command_words(parser().parse_args(["trade", *typed_words]))
+    typed = command_words(parser().parse_args(["trade", *typed_words]))
 
-    assert said == command
-    parser().parse_args(shlex.split(said)[1:])
+    assert typed == command
+    parser().parse_args(shlex.split(typed)[1:])
 
 
 def test_what_is_held_on_paper_waits_for_the_next_run(holding: Bot) -> None:

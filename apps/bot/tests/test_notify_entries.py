@@ -105,7 +105,7 @@ def test_the_guard_and_liquidations_are_noticed_as_they_come_in_a_run(
     assert {"critical: guard sold SOL-USD", "critical: LIQUIDATED ETH-USD"} <= found
 
 
-def test_an_account_is_short_and_can_be_told_from_others() -> None:
+def test_an_account_is_short_and_differs_from_others() -> None:
     """Its ends and its number."""
     assert short("dydx18y6v62cltpkud6kqr26yxa6swnjv8f4z5p6c78/0") == "dydx18y6…p6c78/0"
     assert short("dydx1paper/0") == "dydx1paper/0"

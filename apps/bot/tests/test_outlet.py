@@ -19,7 +19,7 @@ from leaks import as_input, plant
 from msgspec.structs import replace
 from reactivex import from_iterable
 
-# Made anew for each run of the tests: it holds nothing, and nobody knows it.
+# Made for each run of the tests: it holds nothing, and nobody knows it.
 MNEMONIC = plant(str(Bip39MnemonicGenerator().FromWordsNumber(Bip39WordsNum.WORDS_NUM_24)))
 HEX = "4b" * 32
 ESCAPES = "\x1b]0;owned\x07\x9b31m\u202e"

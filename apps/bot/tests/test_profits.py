@@ -97,6 +97,35 @@ def written(url: str, tables: dict[str, list[dict[str, Any]]]) -> str:
     return url
 
 
+def test_a_day_is_what_its_points_come_to(postgresql: Callable[[], str], tmp_path: Path) -> None:
+    """In whatever order they come, on either database; also those that were there before."""
+    points = [
+        {"run_id": 1, "at": DAY * day + at, "equity": equity, "drawdown": drawdown}
+        for day, at, equity, drawdown in (
+            (7, 5, 9, None), (7, 1, 4, 0.5), (7, 9, 7, 0.25), (7, 3, -2, None), (8, 0, 1, None),
+        )
+    ]  # fmt: skip
+    days = [
+        (1, 7, 7 * DAY + 1, 7 * DAY + 9, 4, 7, -2, 9, 0.5), (1, 8, 8 * DAY, 8 * DAY, 1, 1, 1, 1, None),
+    ]  # fmt: skip
+    for url in (str(tmp_path / "a.db"), postgresql()):
+        for before in ("0001", ""):
+            if before:
+                engine = writing(engine_of(url))
+                upgrade(engine, before)
+            with engine.begin() as connection:
+                connection.execute(TABLES["runs"].insert(), [{"id": 1, "began": 1}])
+                connection.execute(TABLES["equity_points"].insert(), points)
+            upgrade(engine)
+            with engine.begin() as connection:
+                found = connection.execute(TABLES["equity_days"].select()).all()
+                assert sorted(map(tuple, found)) == days
+                connection.execute(TABLES["equity_points"].delete())
+                connection.execute(TABLES["equity_days"].delete())
+                connection.execute(TABLES["runs"].delete())
+        engine.dispose()
+
+
 # === Positions ===
 
 
@@ -459,13 +488,34 @@ def test_csv_has_the_fields_of_json(bot: Bot, command: str) -> None:
 
 @pytest.mark.parametrize("command", READING)
 def test_where_no_bot_has_run_each_command_says_how_to_begin(
-    command: str, capsys: pytest.CaptureFixture[str]
+    command: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """For a program there are no rows."""
+    """A program gets the shape that it gets of a database without rows, and the same zeros."""
+    engine = engine_of(str(tmp_path / "empty.db"))
+    upgrade(engine)
+    engine.dispose()
+    typed = [command, "--since", "2030-01-01", "--json"]
+
     assert main([command]) == 0
     assert "bot paper --network testnet" in capsys.readouterr().out
-    assert main([command, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["rows"] == []
+    assert main(typed) == 0
+    without = json.loads(capsys.readouterr().out)
+    assert main([*typed, "--database", str(tmp_path / "empty.db")]) == 0
+    assert json.loads(capsys.readouterr().out) == without
+    assert without["rows"] == []
+
+
+@pytest.mark.parametrize("command", READING)
+def test_rows_are_printed_in_one_form(
+    command: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Of two the one is not dropped, and a directory is no disk that fails."""
+    with pytest.raises(SystemExit):
+        main([command, "--csv", "--json"])
+    assert "--json: expected no --csv beside it, got both" in capsys.readouterr().err
+    assert main([command, "--database", str(tmp_path)]) == 2
+    expected = f"bot: expected a database in {tmp_path}, got a directory\n"
+    assert capsys.readouterr().err == expected
 
 
 @pytest.mark.parametrize("command", ["history", "positions", "pnl"])

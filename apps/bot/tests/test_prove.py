@@ -43,17 +43,17 @@ strategy = Cheat
 
 CHEATS = {
     "honest": "    def up(self, scored, mid): return int(mid) % 2",
-    "kept view": """
+    "stored view": """
     def up(self, scored, mid):
         self.views[scored.ticker] = scored.view
         return sum(view.book.mid_price or 0 for view in self.views.values()) % 2 < 1
 """,
-    "kept book": """
+    "stored book": """
     def up(self, scored, mid):
         self.views[scored.ticker] = scored.view.book
         return sum(book.mid_price or 0 for book in self.views.values()) % 2 < 1
 """,
-    "kept scored": """
+    "stored scored": """
     def up(self, scored, mid):
         self.views[scored.ticker] = scored
         return sum(one.value("momentum") or 0 for one in self.views.values()) % 2 < 1
@@ -100,9 +100,9 @@ CHEATS = {
 
 FOUND = {
     "honest": {},
-    "kept view": {"own frame": "scored.view.book of frame"},
-    "kept book": {"own frame": "scored.view.book.mid_price of frame"},
-    "kept scored": {"own frame": "scored.value of frame"},
+    "stored view": {"own frame": "scored.view.book of frame"},
+    "stored book": {"own frame": "scored.view.book.mid_price of frame"},
+    "stored scored": {"own frame": "scored.value of frame"},
     "file": {"frames only": "quickstart.jsonl.zst"},
     "database": {"frames only": "opened the database :memory:"},
     "process": {"frames only": "started"},

@@ -552,7 +552,7 @@ def test_what_is_wrong_around_the_run_is_shown(
 def test_a_terminal_that_is_closed_ends_a_recording_and_no_live_run(
     screen: Screen, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is drawn any more; whoever ends the run then is not asked on it."""
+    """Nothing is drawn any more; whoever ends the run then gets no question on it."""
     tries: list[int] = []
 
     def closed(*_: object) -> None:

@@ -36,15 +36,15 @@ class Planted(Imbalance):
 
     name = "planted"
     fault = ""
-    heard: set[str]
+    others: set[str]
 
     def __init__(self) -> None:
         super().__init__()
-        self.heard, self.reads = set(), 0
+        self.others, self.reads = set(), 0
 
     def update(self, view: MarketView) -> None:
-        """Remember what other markets said, or raise."""
-        self.heard.add(view.ticker)
+        """Remember which other markets there are, or raise."""
+        self.others.add(view.ticker)
         if self.fault == "raises":
             raise ZeroDivisionError("a bug")
         super().update(view)
@@ -63,7 +63,7 @@ _CHANGES = {
     "beyond": lambda self, score: {"value": score.value + 60},
     "nan": lambda self, score: {"inputs": (*score.inputs, ("odd", float("nan")))},
     "hidden": lambda self, score: {"value": (score.value + 50) / 2},
-    "others": lambda self, score: {"value": score.value - 1e-3 * len(self.heard)},
+    "others": lambda self, score: {"value": score.value - 1e-3 * len(self.others)},
     "sizes": lambda self, score: {"value": min(dict(score.inputs)["bid_size"] / 10, 100)},
     "leans": lambda self, score: {"value": score.value**2 / 100},
     "counts": lambda self, score: {"inputs": (*score.inputs, ("reads", float(self.reads)))},
@@ -219,19 +219,21 @@ def left(part: list[Frame], tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.replays
 def test_a_run_goes_on_with_the_days_that_another_left(part: list[Frame], left: Path) -> None:
     """They are in the run hash, and in what each level is measured against."""
-    plain, told = Bot(Options()), Bot(Options())
+    plain, primed = Bot(Options()), Bot(Options())
     state = read_state(left)
     assert state is not None
     plain.run(from_iterable(part))
-    told.run(from_iterable([msgspec.structs.replace(state, seq=part[0].seq, at=part[0].at), *part]))
+    primed.run(
+        from_iterable([msgspec.structs.replace(state, seq=part[0].seq, at=part[0].at), *part])
+    )
 
     hours = {
         bot: dict(bot.scorer.read("BTC-USD", "liquidity").inputs)["day_h"]  # type: ignore[union-attr]
-        for bot in (plain, told)
+        for bot in (plain, primed)
     }
-    assert hours[told] == pytest.approx(2 * hours[plain])
-    assert told.journal.hash != plain.journal.hash
-    assert told.scorer.read("BTC-USD", "liquidity").first == part[0].seq  # type: ignore[union-attr]
+    assert hours[primed] == pytest.approx(2 * hours[plain])
+    assert primed.journal.hash != plain.journal.hash
+    assert primed.scorer.read("BTC-USD", "liquidity").first == part[0].seq  # type: ignore[union-attr]
 
 
 def test_what_is_left_names_the_run_it_is_of(left: Path, part: list[Frame]) -> None:

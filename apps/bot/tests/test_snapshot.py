@@ -58,7 +58,7 @@ def test_one_look_serves_a_second_of_event_time(paper: Bot) -> None:
     assert first is shown(paper).watch
 
 
-def test_a_later_second_is_looked_at_anew() -> None:
+def test_a_later_second_is_looked_at_again() -> None:
     """What was seen is never older than a second of event time."""
     bot, ages = Bot(Options()), []
 
@@ -296,7 +296,7 @@ def test_fills_are_on_the_chart_of_their_market(paper: Bot) -> None:
 
 @pytest.mark.replays
 def test_detectors_decide_nothing() -> None:
-    """Looked for or not, the run is the same; and nobody pays for what nobody asked for."""
+    """Looked for or not, the run is the same; and nobody pays for what nobody looks at."""
     without, with_ = (played(Bot(Options(detectors=on)), 1_500) for on in (False, True))
 
     assert without.journal.hash == with_.journal.hash

@@ -132,7 +132,7 @@ def test_what_does_not_behave_is_found_by_its_rule(
 
 @pytest.mark.replays
 def test_the_strategy_of_the_house_behaves(frames: list[Frame]) -> None:
-    """It is held to what is asked of others."""
+    """It is held to what others are."""
     options = Options.of("reckless", strategy="rank")
 
     found = checked(see(frames, options, loaded(options, [])))

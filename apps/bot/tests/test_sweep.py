@@ -368,6 +368,22 @@ def test_a_recording_is_cut_into_spans(small):
         spans_of(source, since, until, 24 * 3_600 * 10**9)
 
 
+def test_of_a_span_only_what_warms_it_up_is_read(small, monkeypatch):
+    """Of history the windows before that are passed over; how much is part of its key."""
+    source = msgspec.structs.replace(small.sources[0], seconds=None)
+    since, until = bounds(Recording(Path(source.path)))
+    begun = list[int]()
+    monkeypatch.setattr(Recording, "since", lambda _, at_ns: begun.append(at_ns) or iter(()))
+
+    span = spans_of(source, since, until, 2 * 10**9)[1]
+    short = msgspec.structs.replace(span, warmup_ns=10**9)
+    for one in (source, span, short):
+        play_block(block(small, source=one))
+
+    assert begun == [0, since + 2 * 10**9 - 2 * 86_400 * 10**9, since + 10**9]
+    assert short.span == f"{span.span}, 1 s before it"
+
+
 def test_what_a_recorded_run_did_is_no_part_of_a_sweep(small):
     """Its acts and its account are left out; what it carried over is not."""
     frames = [

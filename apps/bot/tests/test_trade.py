@@ -573,7 +573,7 @@ def answering(status: int, body: str) -> Iterator[tuple[Network, list[str]]]:
         ("FIRST_STRIKE_CLOSE_ONLY", "only close what it holds: FIRST_STRIKE_CLOSE_ONLY (US_GEO)"),
     ],
 )
-def test_the_venue_is_asked_how_an_address_stands(status: str, why: str) -> None:
+def test_the_venue_reports_how_an_address_stands(status: str, why: str) -> None:
     """Who may only close begins halted."""
     with answering(200, json.dumps({"status": status, "reason": "US_GEO"})) as (net, paths):
         limited = restriction(net, US.owner)
@@ -1148,7 +1148,7 @@ def test_flatten_of_an_account_that_sends_nothing_is_a_two(
 def test_flatten_without_a_network_is_the_bot_that_runs_here(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its key is in the environment, as it was for the bot; nobody is asked about a testnet."""
+    """Its key is in the environment, as it was for the bot; a testnet has no question."""
     flattened: dict[Any, int] = {(None, "panic"): 0}
     monkeypatch.setenv("DYDX_PRIVATE_KEY", HEX)
     monkeypatch.setattr(bot.live.trade, "running", lambda: {os.getpid(): None})

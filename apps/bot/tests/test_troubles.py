@@ -1,4 +1,4 @@
-"""What goes wrong around a run: it goes on, nothing enters any more, and the person is told."""
+"""What goes wrong around a run: it goes on, nothing enters any more, and the person is warned."""
 
 import os
 import resource
@@ -154,7 +154,7 @@ def test_a_trouble_halts_once_and_is_in_the_report(frames: list[Frame], who: str
 
 
 def test_a_halt_that_cannot_be_stored_is_no_second_halt() -> None:
-    """It is told alone."""
+    """It is reported alone."""
     bot = Bot(Options())
 
     assert looked(bot, "halt", "no space") is None

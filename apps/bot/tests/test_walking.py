@@ -153,7 +153,7 @@ def test_efficiency_is_the_pace_of_tests_over_that_of_trainings(
 
 @pytest.mark.parametrize("objective", ["profit", "win_rate"])
 def test_a_walk_fits_into_a_narrow_terminal(objective: str) -> None:
-    """What raised is named, what is unknown is a dash, and luck is said."""
+    """What raised is named, what is unknown is a dash, and luck is named."""
     step = Step(
         recording="x", since="2026-11-01T00:00:00Z", tested_from="2026-11-29T10:00:00Z",
         until="2026-11-30T10:00:00Z", chosen="mine.py", train=0.5, test=-1_234.5, best=None,

@@ -78,7 +78,7 @@ def test_what_is_folded_is_what_the_real_chain_held(session: Session) -> None:
     for name, truth in session.truth["state"].items():
         risk = group.bots[subaccount_named(name)].risk
         assert [getattr(risk.margin, each) for each in figures] == [truth[f] for f in figures]
-        assert risk.account.unsettled == truth["unsettled_funding"]
+        assert risk.account.unsettled.quantums == truth["unsettled_funding"]
     group.take(node_frame(session.chain, last))
     assert {group.block(each) for each in known} == {session.truth["true_at_block"]}
     for name, truth in session.truth["state"].items():
@@ -256,12 +256,12 @@ def test_after_an_hour_only_the_chain_knows_what_funding_is_owed() -> None:
     for height, time, price in ((11, "00:59:59", "50000.1"), (12, "01:00:01", "50000.2")):
         wire.take(wire.writer.block(height, f"2026-01-01T{time}.000Z"))
         wire.take(wire.writer.oracle("BTC-USD", price))
-    guessed = wire.group.block(US), wire.group.bots[US].risk.account.unsettled
+    guessed = wire.group.block(US), wire.group.bots[US].risk.account.unsettled.quantums
 
     wire.take(node_frame(state(1_000 * MICRO, height=12, index=25)))
     assert (exact, guessed[0], wire.group.block(US)) == (10, None, 12)
     assert guessed[1] < 0
-    assert wire.group.bots[US].risk.account.unsettled == -250_000
+    assert wire.group.bots[US].risk.account.unsettled.quantums == -250_000
 
 
 def test_nothing_that_an_account_does_is_answered_with_an_order() -> None:

@@ -279,6 +279,87 @@ def test_what_comes_of_a_block_after_its_snapshot_is_older() -> None:
     assert {update.collateral for update in updates[1:]} == {700_000_000}
 
 
+def _filled(height: int, was: int, sold: int) -> list[Frame]:
+    """Report a block as the socket does: how it stands, then the fill of it."""
+    left = position("A-USD", f"{was - sold}", status="OPEN" if was - sold else "CLOSED")
+    row = fill(f"f{height}", "SELL", f"{sold}", createdAtHeight=str(height))
+    stands = {"perpetualPositions": [left], "assetPositions": [usdc(1000 + 100 * sold)]}
+    return [
+        reports({**stands, "blockHeight": str(height)}),
+        reports({"fills": [row], "perpetualPositions": [left], "blockHeight": str(height)}),
+    ]
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("socket_first", [False, True])
+@pytest.mark.parametrize("balance", [1000, 1200])
+def test_an_answer_with_the_positions_of_before_its_block_hides_no_fill(
+    first: bool, socket_first: bool, balance: int
+) -> None:
+    """The indexer reads the row that has the height, the positions and the balance apart.
+
+    What was sold must not be sold twice.
+    """
+    early = polled(12, balance, position("A-USD", "2"))
+    begun = [] if first else [snapshot(9, 1000, position("A-USD", "2"))]
+    sold = _filled(12, 2, 2)
+    frames = [*sold, early] if socket_first and not first else [early, *sold]
+
+    updates = folded(*begun, *frames, block(15))
+
+    assert held(updates) == {}
+    assert (updates[-1].doubt, updates[-1].collateral) == ("", 1_200_000_000)
+    assert [one.id for update in updates for one in update.fills] == ["f12"]
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_an_answer_with_the_balance_of_before_its_block_hides_none(first: bool) -> None:
+    """Positions and balance are two reads of the indexer: the balance alone may be early."""
+    begun = [] if first else [snapshot(9, 1000, position("A-USD", "2"))]
+
+    updates = folded(*begun, polled(12), *_filled(12, 2, 2), block(15))
+
+    assert held(updates) == {}
+    assert (updates[-1].doubt, updates[-1].collateral) == ("", 1_200_000_000)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_snapshot_that_the_socket_contradicts_is_a_doubt_once_its_block_is_over(
+    first: bool,
+) -> None:
+    """Which of them is right nobody knows, until the next that is reported of the position."""
+    begun = [] if first else [snapshot(9)]
+    odd = polled(12, 1000, position("A-USD", "5"))
+    moved = _filled(20, 2, 2)
+
+    updates = folded(*begun, odd, *_filled(12, 4, 2), block(15), *moved, block(23))
+
+    doubts = [update.doubt for update in updates[len(begun) :]]
+    assert doubts[:4] == [
+        "", "", "", "block 12: a snapshot has 5 A-USD, 2 was reported",
+    ]  # fmt: skip
+    assert held(updates) == {}
+
+
+def test_a_second_answer_of_the_first_block_is_newer() -> None:
+    """It was read later: the first one may have been early."""
+    early, whole = polled(12, 1000, position("A-USD", "2")), snapshot(12, 1200)
+
+    updates = folded(early, whole, block(15))
+
+    assert held(updates) == {}
+    assert updates[-1].collateral == 1_200_000_000
+
+
+def test_what_comes_of_the_first_snapshots_block_is_in_it_already() -> None:
+    """Its fills are history: neither traded again nor a doubt."""
+    updates = folded(snapshot(12, 1200, position("A-USD", "1")), *_filled(12, 3, 2), block(15))
+
+    assert held(updates) == {"A-USD": Decimal(1)}
+    assert (updates[-1].doubt, updates[-1].collateral) == ("", 1_200_000_000)
+    assert (updates[-1].profit, updates[-1].unexplained) == (Profit(), 0)
+
+
 def test_a_fill_that_was_reported_before_the_first_snapshot_is_counted_after_it() -> None:
     """REST may be ahead of the replica that answers the subscription."""
     row = fill("f1", "BUY", "2", createdAtHeight="12")
@@ -974,6 +1055,11 @@ class Venue:
         """Put a message on the channel."""
         self.messages.append({**contents, "blockHeight": str(self.height)})
 
+    def early(self, sizes: dict[str, Decimal], balance: Decimal) -> Frame:
+        """Answer over REST in the middle of a block: its height, and what was held before it."""
+        held = [position(ticker, size, "0") for ticker, size in sizes.items() if size]
+        return polled(self.height, self.chance.choice((balance, self.balance)), *held)
+
     def answers(self) -> list[Frame]:
         """Answer now over REST what the account is and did: without the events' ids."""
         held = [self.held(ticker) for ticker, size in self.sizes.items() if size]
@@ -988,9 +1074,12 @@ def test_the_same_facts_make_the_same_account(chance: Random, blocks: int) -> No
     venue = Venue(chance)
     rest: list[Frame] = []
     for _ in range(blocks):
+        before = dict(venue.sizes), venue.balance
         venue.trade()
         if chance.random() < 0.3:
             rest += venue.answers()
+        if chance.random() < 0.3:
+            rest.append(venue.early(*before))
     end = block(venue.height + 3)
     straight = [reports(message) for message in venue.messages]
     halves: list[Frame] = []

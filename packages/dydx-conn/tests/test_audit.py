@@ -381,8 +381,12 @@ def test_an_answer_is_written_down_and_a_refusal_quoted(path: Path) -> None:
         audit.answered("GET", "/v4/orders", 400, '{"errors":[{"msg":"no"}]}', {})
 
     fine, refused = lines(path)
-    assert (fine["status"], fine["size"], fine["told"]) == (200, 70, {"RateLimit-Remaining": "9"})
-    assert refused["told"] == {"said": '{"errors":[{"msg":"no"}]}'}
+    assert (fine["status"], fine["size"], fine["content"]) == (
+        200,
+        70,
+        {"RateLimit-Remaining": "9"},
+    )
+    assert refused["content"] == {"body": '{"errors":[{"msg":"no"}]}'}
 
 
 def test_a_socket_is_written_down_and_not_its_traffic(path: Path) -> None:
@@ -411,9 +415,9 @@ def test_a_socket_is_written_down_and_not_its_traffic(path: Path) -> None:
         "event": "socket open",
         "link": "c1",
         "seq": 0,
-        "told": {"text": "wss://v"},
+        "content": {"text": "wss://v"},
     }
-    assert lines(path)[3]["told"] == {"code": 1012}
+    assert lines(path)[3]["content"] == {"code": 1012}
     assert lines(path)[4] == {
         **{"ns": 5, "event": "act", "seq": 8},
         **{"who": "key", "what": "halt", "why": "a headline"},

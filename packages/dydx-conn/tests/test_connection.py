@@ -211,7 +211,7 @@ def test_what_is_refused_for_now_is_not_live() -> None:
 
 
 def test_a_connection_that_another_carries_on_is_over() -> None:
-    """A recorder names each connection anew: all together are live when the new one is."""
+    """A recorder names each connection again: all together are live when the new one is."""
     one, two, other = Wire("c1"), Wire("c2"), Wire("c3")
     opening = [two.event("tick"), two.event("open"), two.request(), two.receive("subscribed")]
     beside = [other.event("open"), other.request(id_="B-USD")]

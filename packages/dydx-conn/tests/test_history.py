@@ -360,7 +360,7 @@ def test_a_window_that_is_missing_is_a_gap_where_it_would_begin() -> None:
 
 
 def test_markets_that_nobody_described_are_a_gap() -> None:
-    """Without their grid nothing can be traded: said, not guessed."""
+    """Without their grid nothing can be traded: reported, not guessed."""
     frames = [*unfold(history(), [trades_page(0, trade(1, 1))])]
 
     assert "no market is described" in next(x.text for x in frames if x.kind == "gap")

@@ -211,11 +211,11 @@ def test_what_is_final_stays(frames: list[Frame]) -> None:
 
 def test_a_cancelled_order_may_have_filled_before() -> None:
     """Fills that are reported late count; all of it makes it filled after all."""
-    told_late = states(sent(), row("CANCELED", **GONE), fill("0.25"), fill("0.75", "f2"))
+    late = states(sent(), row("CANCELED", **GONE), fill("0.25"), fill("0.75", "f2"))
 
-    assert [state.status for state in told_late[1:]] == ["CANCELLED", "CANCELLED", "FILLED"]
-    assert [state.filled for state in told_late[1:]] == [0, Decimal("0.25"), 1]
-    assert told_late[2].reason == "USER_CANCELED"
+    assert [state.status for state in late[1:]] == ["CANCELLED", "CANCELLED", "FILLED"]
+    assert [state.filled for state in late[1:]] == [0, Decimal("0.25"), 1]
+    assert late[2].reason == "USER_CANCELED"
 
 
 def test_every_state_names_which_frame_made_it_and_why() -> None:
@@ -357,7 +357,7 @@ def leg(filled: int, at: int, **more: Any) -> Frame:
 
 
 def test_a_twap_goes_on_after_its_first_leg() -> None:
-    """FILLED is said of a leg: the whole keeps its size, its end and the name of its cancel."""
+    """FILLED is reported of a leg: the whole keeps its size, its end and the name of its cancel."""
     state = last(row("OPEN", **WHOLE), leg(30, 101), block(110, "2026-01-05T14:00:30Z"))
 
     assert (state.status, state.filled, state.size) == (

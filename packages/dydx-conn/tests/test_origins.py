@@ -213,8 +213,8 @@ def test_a_range_holds_what_is_in_it(first: int, count: int, other: int) -> None
     inside = {(first + n) % 2**32 for n in range(count)}
 
     numbers = (first, (first + count - 1) % 2**32, (first + count) % 2**32, other)
-    told = [is_of(number, ranges) for number in numbers]
-    assert told == [number in inside for number in numbers]
+    found = [is_of(number, ranges) for number in numbers]
+    assert found == [number in inside for number in numbers]
 
 
 # === What stood there ===

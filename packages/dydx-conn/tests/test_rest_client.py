@@ -513,11 +513,11 @@ def test_another_indexer_is_used_if_it_is_not_behind(
     """The first one answers no more: what it was last queried for is queried of the other."""
     reports = dict(zip(("one", "two"), heights, strict=True))
     failing: list[bool] = []
-    asked: list[tuple[str, str]] = []
+    requested: list[tuple[str, str]] = []
 
     async def venue(request: httpx.Request) -> httpx.Response:
         host, path = request.url.host, request.url.path
-        asked.append((host, path))
+        requested.append((host, path))
         if not failing:
             return response(200, HEIGHT)
         if path == "/v4/height" and (height := reports[host]) is not None:
@@ -538,8 +538,8 @@ def test_another_indexer_is_used_if_it_is_not_behind(
     where = query(functools.partial(venue), talk, network=two)
 
     assert where == goes_to
-    asked_of_two = {path for host, path in asked if host == "two"}
-    assert asked_of_two - {"/v4/height"} == (
+    requested_of_two = {path for host, path in requested if host == "two"}
+    assert requested_of_two - {"/v4/height"} == (
         {f"/v4/trades/perpetualMarket/{x}" for x in "AB"} if goes_to == "two" else set()
     )
 

@@ -135,7 +135,7 @@ def test_a_certificate_signed_by_a_stranger_is_refused(tmp_path: Path) -> None:
     assert type(error) is Untrusted
 
 
-def test_a_trusted_certificate_is_accepted_and_its_connection_kept(
+def test_a_trusted_certificate_is_accepted_and_its_connection_reused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whose authority the system trusts; ten requests are one handshake."""

@@ -72,7 +72,7 @@ def test_a_calm_market_is_compared_ever_more_rarely_and_left_alone() -> None:
 
 
 def test_two_answers_that_differ_in_a_silence_prove_it_dead() -> None:
-    """Not before a message had 2 s to follow the answer; then once, until it is answered anew."""
+    """Not before a message had 2 s to follow the answer; then once, until it is answered again."""
     wire = Wire()
     frames = wire.begin(BOOK, TRADES)
     frames += [*wire.ticks(4), wire.rest("v4_orderbook", '{"bids":[]}')]
@@ -108,12 +108,12 @@ def test_an_account_is_not_calm_once_something_was_sent() -> None:
     frames = wire.begin(ACCOUNT, TRADES)
     sent = wire.event("sent", "{}", type="place", link="node")
     quiet = judged(*frames, sent, *wire.ticks(20))
-    told = wire.begin(ACCOUNT)
-    told += [wire.event("sent", "{}", type="place", link="node"), *wire.ticks(2)]
-    told += [wire.update(*ACCOUNT), *wire.ticks(20)]
+    events = wire.begin(ACCOUNT)
+    events += [wire.event("sent", "{}", type="place", link="node"), *wire.ticks(2)]
+    events += [wire.update(*ACCOUNT), *wire.ticks(20)]
 
     assert compared(quiet) == [(ACCOUNT, second) for second in (5, 7, 11, 19)]
-    assert compared(judged(*told)) == []
+    assert compared(judged(*events)) == []
 
 
 def test_a_placed_order_is_to_be_followed_by_its_end() -> None:
@@ -177,7 +177,7 @@ def test_what_is_computed_when_it_is_requested_proves_nothing() -> None:
 
 @pytest.mark.parametrize("kind", ["close", "open"])
 def test_a_connection_that_is_lost_takes_its_subscriptions_along(kind: str) -> None:
-    """What it carried is subscribed to anew; nothing is to be compared."""
+    """What it carried is subscribed to again; nothing is to be compared."""
     wire = Wire()
     assert judged(*wire.begin(BOOK, HEIGHT), wire.event(kind), *wire.ticks(60)) == []
     assert judged(*wire.begin(BOOK), wire.event(kind, link="c2"), *wire.ticks(4)) != []

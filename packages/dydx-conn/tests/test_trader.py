@@ -1112,7 +1112,7 @@ def test_everything_is_written_down_and_no_secret(node: Node, tmp_path: Path) ->
         "node broadcast",
         "node denied",
     ]
-    assert lines[1]["told"]["place"]["client_id"] == 1
+    assert lines[1]["content"]["place"]["client_id"] == 1
     text = audit.path.read_text() + "".join(frame.text for frame in desk.frames)
     for secret in ("4b" * 32, "signature", "tx_bytes"):
         assert secret not in text

@@ -1,4 +1,4 @@
-"""Figures read when asked: what data are worth, what a market is like, its book second by second."""
+"""Figures read on demand: what data are worth, what a market is like, its book second by second."""
 
 import math
 from collections.abc import Sequence

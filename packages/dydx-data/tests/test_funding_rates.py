@@ -306,15 +306,15 @@ def test_an_hour_folds_votes_to_samples_to_a_rate(minutes: list[list[int]]) -> N
 
 def test_a_vote_looks_at_the_levels_only_where_the_oracle_price_is_outside_the_spread() -> None:
     """Inside it, it is 0 whatever they are."""
-    hour, sides, asked = FundingHour(TERMS), ([(100_100_000, 10**10)], [(100_200_000, 9)]), []
+    hour, sides, read = FundingHour(TERMS), ([(100_100_000, 10**10)], [(100_200_000, 9)]), []
 
     def levels() -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-        asked.append(True)
+        read.append(True)
         return sides
 
     hour.vote(BTC, 99_990_000, 100_010_000, levels, 10_000, 0)
     hour.vote(BTC, None, None, levels, 10_000, 0)
-    inside = len(asked)
+    inside = len(read)
     hour.vote(BTC, 100_100_000, 100_200_000, levels, 10_000, 0)
 
-    assert (inside, len(asked), hour.votes) == (0, 1, [0, 0, 999])  # the size is rounded up
+    assert (inside, len(read), hour.votes) == (0, 1, [0, 0, 999])  # the size is rounded up

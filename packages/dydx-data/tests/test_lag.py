@@ -155,6 +155,6 @@ def test_books_are_level_for_level_what_they_are_without_a_lag(updates, data):
             step(state, wire.levels(ticker, [(str(price), str(size))]))
         step(state, wire.event("tick", "{}", link="clock"))
         books[is_late] = [shape(view) for view in state.views.values()]
-        assert not state._unseen
+        assert not state._behind.unseen
 
     assert books[True] == books[False]

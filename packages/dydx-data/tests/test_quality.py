@@ -359,7 +359,7 @@ def test_time_never_goes_back_nor_stands_still(steps: list[tuple[int, int, bool]
         tick = link.event("tick")
         step(state, tick if has_mono else msgspec.structs.replace(tick, mono=0))
         assert state.at >= before - SECOND
-        assert state._judge_at <= state.at + SECOND
+        assert state._judged.due_at <= state.at + SECOND
 
     start = state.at
     for _ in range(70):

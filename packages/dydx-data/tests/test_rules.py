@@ -54,7 +54,7 @@ def test_a_trade_is_held_against_its_own_moment_and_kind() -> None:
 
 
 def test_a_size_beyond_ten_times_the_tail_is_suspect() -> None:
-    """Once a thousand trades have said where the tail is."""
+    """Once a thousand trades have shown where the tail is."""
     state, link, view = calm()
     for n in range(1_100):
         step(state, link.trade("BTC-USD", "BUY", f"0.{1 + n % 10:03d}", "60000"))

@@ -167,11 +167,11 @@ def shuffled(frame: Frame, dice: random.Random) -> Frame:
     """Put the trades of each block of a snapshot in another order."""
     if frame.kind != "ws" or frame.channel != "v4_trades" or not frame.is_snapshot:
         return frame
-    told = json.loads(frame.text)
-    dice.shuffle(told["contents"]["trades"])
-    told["contents"]["trades"].sort(key=lambda row: row["createdAt"], reverse=True)
-    text = json.dumps(told)
-    return msgspec.structs.replace(frame, text=text, raw=json.dumps(told["contents"]).encode())
+    message = json.loads(frame.text)
+    dice.shuffle(message["contents"]["trades"])
+    message["contents"]["trades"].sort(key=lambda row: row["createdAt"], reverse=True)
+    text = json.dumps(message)
+    return msgspec.structs.replace(frame, text=text, raw=json.dumps(message["contents"]).encode())
 
 
 def opinions(state: DataState) -> dict[str, Any]:
@@ -558,5 +558,5 @@ def test_a_premium_is_the_average_price_of_the_notional_over_the_oracles(session
 
 @each_session
 def test_a_link_that_another_carries_on_is_no_part_of_the_whole(session: Session) -> None:
-    """A recorder names each connection anew; in the end every session is received."""
+    """A recorder names each connection again; in the end every session is received."""
     assert folded(session).connection == "live"

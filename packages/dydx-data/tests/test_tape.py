@@ -135,12 +135,12 @@ def test_trades_of_a_block_are_ordered_by_their_events(
         trade(f"{block:08x}0000000200{n:06x}", "BUY", "1", str(price), _time(block * 7))
         for n, (block, price) in enumerate(sorted(trades, key=lambda one: one[0]))
     ]
-    told = rows.copy()
-    dice.shuffle(told)
-    told.sort(key=lambda row: row["createdAt"], reverse=True)
+    mixed = rows.copy()
+    dice.shuffle(mixed)
+    mixed.sort(key=lambda row: row["createdAt"], reverse=True)
     state, link = DataState(resolutions=["1MIN"]), WireWriter()
 
-    (view,) = step(state, link.trades("BTC-USD", *told, snapshot=True))
+    (view,) = step(state, link.trades("BTC-USD", *mixed, snapshot=True))
 
     assert [x.id for x in view.trades] == [row["id"] for row in rows]
     assert view.trades[-1].price == float(rows[-1]["price"])

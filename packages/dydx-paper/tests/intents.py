@@ -44,7 +44,7 @@ class Desk(Exchange):
         ids = (1, self.risk.next_client_id)
         self.boot()
         self.risk.next_client_id = ids[1]
-        self.risk.account.remember([ids])
+        self.risk.account.orders.remember([ids])
         rows = body(self.frames).get("orders", []) if self.frames else []
         standing = [row for row in rows if row["status"] in ("OPEN", "UNTRIGGERED")]
         contents = snapshot(self.venue.ledger, self.height, standing)
@@ -114,7 +114,11 @@ class Desk(Exchange):
     @property
     def meant(self) -> list[StandingBracket]:
         """Return the brackets that stand or are on their way, and are not taken back."""
-        return [bracket for bracket in self.risk.account.brackets.values() if not bracket.asked]
+        return [
+            bracket
+            for bracket in self.risk.account.orders.brackets.values()
+            if not bracket.cancel_sent
+        ]
 
     def denials(self) -> list[str]:
         """Return why things were denied."""

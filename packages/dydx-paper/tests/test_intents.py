@@ -246,7 +246,7 @@ def test_a_maker_rests_behind_the_best_price_and_is_filled_there() -> None:
     desk.trade("SELL", 3, 49_940)
     desk.move(49_900)
     assert (desk.held, desk.standing) == (1, [])
-    assert desk.risk.account.reserved == {}
+    assert desk.risk.account.orders.reserved == {}
 
 
 def test_a_maker_that_waited_as_long_as_it_was_to_is_gone() -> None:
@@ -257,7 +257,7 @@ def test_a_maker_that_waited_as_long_as_it_was_to_is_gone() -> None:
     assert len(desk.standing) == 1
 
     desk.blocks(14)
-    assert (desk.standing, desk.risk.account.reserved) == ([], {})
+    assert (desk.standing, desk.risk.account.orders.reserved) == ([], {})
 
 
 def test_a_maker_that_fills_in_part_is_covered_as_far_as_it_is_filled() -> None:

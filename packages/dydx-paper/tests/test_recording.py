@@ -29,7 +29,7 @@ def test_risk_and_venue_compute_the_same_margin() -> None:
         unsettled += bool(venue.ledger.unsettled)
         assert venue.ledger.margin.net_collateral == risk.margin.net_collateral
         assert venue.ledger.margin.maintenance_margin == risk.margin.maintenance_margin
-        assert venue.ledger.unsettled == risk.account.unsettled
+        assert venue.ledger.unsettled == risk.account.unsettled.quantums
 
     assert venue.ledger.holdings
     assert unsettled > 100

@@ -187,13 +187,13 @@ def test_every_position_is_in_the_real_database_as_here(session: Session) -> Non
     for whose, account in session.truth["state"].items():
         by_id = {market.perpetual_id: market for market in markets(session).values()}
         rows = reversed(at_the_end(session, whose).positions(limit=1_000).rows)
-        kept = sorted(rows, key=lambda record: (record.ticker, record.created.height))
+        own = sorted(rows, key=lambda record: (record.ticker, record.created.height))
         real = sorted(
             account["positions_postgres"],
             key=lambda row: (by_id[int(row["perpetualId"])].ticker, row["openEvent"]),
         )
 
-        for record, row in zip(kept, real, strict=True):
+        for record, row in zip(own, real, strict=True):
             size, sums = by_id[int(row["perpetualId"])].size, record.indexed
             assert (record.status, size(record.quantums), size(sums.peak)) == (
                 row["status"], Decimal(row["size"]), Decimal(row["maxSize"]),

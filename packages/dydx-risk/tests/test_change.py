@@ -168,10 +168,10 @@ def test_what_is_in_flight_stays_in_flight(make_world: Any) -> None:
     world = make_world(USUAL)
     world.block()
     first = world.decide("ETH-USD", 2_000.0)
-    reserved = dict(world.risk.account.reserved)
+    reserved = dict(world.risk.account.orders.reserved)
     world.risk.change(_policy(max_order_usdc=500.0, max_market_usdc=2_500.0))
 
-    assert dict(world.risk.account.reserved) == reserved
+    assert dict(world.risk.account.orders.reserved) == reserved
     assert world.risk.next_client_id == first.order.client_id + 1
 
 

@@ -560,7 +560,7 @@ def test_a_market_is_entered_when_enough_of_it_is_known(make_world: Any) -> None
         world.block()
         world.oracle("ETH-USD", "3000")
         known.append(world.decide("ETH-USD", 3_000))
-        world.risk.account.reserved.clear()
+        world.risk.account.orders.reserved.clear()
 
     assert isinstance(leaving, Approved)
     assert [type(verdict) for verdict in known] == [Denied] * 6 + [Approved] * 2
@@ -656,7 +656,7 @@ def test_a_clock_that_jumps_holds_no_entry_up(
         view = world.state.views["ETH-USD"]
         world.seq, world.at = view.seq, view.at  # a decision has the time of its view
         verdict: Verdict = world.decide("ETH-USD", 3_000)
-        world.risk.account.reserved.clear()
+        world.risk.account.orders.reserved.clear()
         return verdict
 
     see(1)
@@ -802,7 +802,7 @@ def test_an_order_is_cut_to_a_usual_hours_volatility(make_world: Any) -> None:
         world.oracle("ETH-USD", "3003" if step % 4 < 2 else "3000")
     world.book("ETH-USD", *([("2999.9", "50")], [("3000.1", "50")]))
     small, large = world.decide("ETH-USD", 1_000), None
-    world.risk.account.reserved.clear()
+    world.risk.account.orders.reserved.clear()
     large = world.decide("ETH-USD", 10_000)
 
     assert (unknown.reason, unknown.why, dict(unknown.figures)) == (
@@ -882,7 +882,7 @@ def test_the_way_out_is_not_behind_the_way_in(world: Any) -> None:
 
     assert isinstance(first, Approved)
     assert (second.order.reduce_only, second.order.quantums) == (True, 1_000_000_000)
-    assert len(world.risk.account.in_flight("ETH-USD")) == 2
+    assert len(world.risk.account.orders.in_flight("ETH-USD")) == 2
 
 
 def test_what_is_on_its_way_out_is_not_sent_twice(world: Any) -> None:
@@ -907,7 +907,7 @@ def test_the_guard_does_not_wait_for_an_order_in_doubt(make_world: Any) -> None:
     world.oracle("ETH-USD", "2735")
 
     assert [reduce.rung for reduce in world.reductions] == [1, 2]
-    assert len(world.risk.account.in_flight("ETH-USD")) == 2
+    assert len(world.risk.account.orders.in_flight("ETH-USD")) == 2
 
 
 SHUT = "clob 34: the market's status does not allow it"
@@ -1058,7 +1058,7 @@ class Flight:
         if order.reduce_only:
             size = min(abs(delta), abs(before)) if delta * before < 0 else 0
             delta = size if delta > 0 else -size
-        reserved = self.world.risk.account.reserved.values()
+        reserved = self.world.risk.account.orders.reserved.values()
         id_ = next((held.order_id for held in reserved if held.order is order), "")
         if not id_:  # its last block is past
             return
@@ -1228,11 +1228,14 @@ def test_what_reports_a_new_balance_has_settled_it(world: Any) -> None:
 
     world.update(collateral=-20_003 * 10**6, settled=True)
     assert world.risk.margin.net_collateral == 9_997_000_000
-    assert world.risk.account.unsettled == 0
+    assert world.risk.account.unsettled.quantums == 0
     _hours_pass(world)
-    assert world.risk.account.unsettled == -3_000_000
+    assert world.risk.account.unsettled.quantums == -3_000_000
     world.account("-20006", {"ETH-USD": ("10", "3000")})
-    assert (world.risk.account.unsettled, world.risk.account.settled) == (0, -20_006_000_000)
+    assert (world.risk.account.unsettled.quantums, world.risk.account.settled) == (
+        0,
+        -20_006_000_000,
+    )
 
 
 def test_an_unknown_rate_costs_the_most_that_there_is(make_world: Any) -> None:
@@ -1241,4 +1244,4 @@ def test_an_unknown_rate_costs_the_most_that_there_is(make_world: Any) -> None:
         world = make_world(nextFundingRate=None)
         world.account(usdc, {"ETH-USD": (size, "3000")})
         _hours_pass(world)
-        assert world.risk.account.unsettled == -450_000_000
+        assert world.risk.account.unsettled.quantums == -450_000_000

@@ -231,8 +231,8 @@ def test_what_waits_for_its_price_reserves_until_it_ends() -> None:
     for second, reserved in ((16, True), (19, False)):
         world.block(time=f"2026-07-14T09:32:{second}.000Z")
         world.oracle(TICKER, "3001")
-        assert bool(world.risk.account.reserved) is reserved
-    assert not world.risk.account.reserved
+        assert bool(world.risk.account.orders.reserved) is reserved
+    assert not world.risk.account.orders.reserved
 
 
 @pytest.mark.parametrize("status", ["REJECTED", "CANCELLED", "FILLED"])
@@ -242,7 +242,7 @@ def test_a_standing_order_that_is_over_reserves_nothing(status: str) -> None:
     [made] = decide(world, 1, **MAKE)
     world.update(orders=(state(made.order, status),))
 
-    assert not world.risk.account.reserved
+    assert not world.risk.account.orders.reserved
 
 
 def test_no_exit_waits_for_an_entry_that_stands() -> None:
@@ -377,7 +377,7 @@ def test_brackets_stand_once_something_is_held() -> None:
 
 
 def test_a_fill_takes_the_other_bracket_with_it() -> None:
-    """And what is taken back is asked for again until its end is reported."""
+    """And what is taken back is requested again until its end is reported."""
     world, (stop, profit) = covered()
     taken = hold(world, "0", state(stop.order, "FILLED", "1"))
     assert withdrawn(taken) == [profit.order.client_id]
@@ -387,8 +387,8 @@ def test_a_fill_takes_the_other_bracket_with_it() -> None:
     again = [world.block() + world.update(height=world.height) for _ in range(11)]
     assert withdrawn([one for each in again for one in each]) == [profit.order.client_id]
     world.update(orders=(state(profit.order, "CANCELLED"),))
-    assert not world.risk.account.brackets
-    assert not world.risk.account.failed
+    assert not world.risk.account.orders.brackets
+    assert not world.risk.account.orders.failed
 
 
 def test_a_bracket_that_fills_in_part_covers_the_rest() -> None:
@@ -502,7 +502,7 @@ def test_a_bracket_without_an_answer_is_given_up_and_placed_again() -> None:
 
     assert withdrawn(later).count(first.order.client_id) == 3
     second = next(one for one in later if isinstance(one, Bracket))
-    assert order_id(OWNER, first.order) not in world.risk.account.brackets
+    assert order_id(OWNER, first.order) not in world.risk.account.orders.brackets
     # It was there after all: it is taken back as one too many.
     hold(world, "1", state(second.order))
     late = state(first.order, named=CancelRequest(
@@ -546,8 +546,8 @@ def test_a_bracket_is_moved_once_another_may_go_out() -> None:
     assert withdrawn(moved) == [stop.order.client_id]
     [placed] = [one for one in moved if isinstance(one, Bracket)]
     assert placed.kind == "STOP_LOSS"
-    standing = world.risk.account.brackets[order_id(OWNER, profit.order)]
-    assert not standing.asked
+    standing = world.risk.account.orders.brackets[order_id(OWNER, profit.order)]
+    assert not standing.cancel_sent
 
     # What is too much is taken back all the same.
     less = hold(world, "0.5", state(placed.order))
@@ -612,11 +612,11 @@ def test_where_to_leave_is_forgotten_with_the_position() -> None:
 def restarted(*states: OrderState, size: str = "1") -> tuple[World, list[Any]]:
     """Return a world whose orders an earlier run sent, and what comes of them."""
     world = open_world()
-    world.risk.account.remember([(100, 200)])
+    world.risk.account.orders.remember([(100, 200)])
     return world, hold(world, size, *states)
 
 
-def test_brackets_of_an_earlier_run_are_found_and_kept() -> None:
+def test_brackets_of_an_earlier_run_are_found_and_stand() -> None:
     """Where they leave, what is held is left; resized, they are ours."""
     stop, profit = found(101), found(102, "TAKE_PROFIT", "3200")
     world, verdicts = restarted(stop, profit)
@@ -660,7 +660,11 @@ def test_what_is_not_ours_or_over_is_left_alone(state: OrderState) -> None:
     """Somebody else's, a short-term one, one that has ended."""
     world, verdicts = restarted(state)
 
-    assert (verdicts, world.risk.account.brackets, world.risk.account.strays) == ([], {}, {})
+    assert (verdicts, world.risk.account.orders.brackets, world.risk.account.orders.strays) == (
+        [],
+        {},
+        {},
+    )
 
 
 @pytest.mark.parametrize("row", [{"trigger": "x"}, {"side": None}, {"trigger": ""}])
@@ -676,9 +680,9 @@ def test_no_more_client_ids_are_remembered_than_may_stand() -> None:
     world = open_world()
     [made] = decide(world, 1, **MAKE)
     for n in range(2_000):
-        world.risk.account.stand(msgspec.structs.replace(made.order, client_id=n))
+        world.risk.account.orders.stand(msgspec.structs.replace(made.order, client_id=n))
 
-    assert len(world.risk.account._stood) == 1_024
+    assert len(world.risk.account.orders._stood) == 1_024
 
 
 def test_a_stray_of_a_market_not_known_yet_waits() -> None:
@@ -688,13 +692,13 @@ def test_a_stray_of_a_market_not_known_yet_waits() -> None:
     other = msgspec.structs.replace(stray.named, ticker="XYZ-USD")
     world, verdicts = restarted(msgspec.structs.replace(stray, named=other))
 
-    assert (verdicts, len(world.risk.account.strays)) == ([], 1)
+    assert (verdicts, len(world.risk.account.orders.strays)) == ([], 1)
 
 
 def test_a_reservation_that_has_not_filled_is_as_it_was() -> None:
     """Nor does one that fills at once scale."""
     world = open_world()
     [made] = decide(world, 1)
-    [held] = world.risk.account.reserved.values()
+    [held] = world.risk.account.orders.reserved.values()
     assert held.filled(state(made.order, "PARTIALLY_FILLED", "0.5")) is held
     assert isinstance(held.effect, MarginFigures)

@@ -120,7 +120,7 @@ def test_without_protect_limits_stop_entries_alone(make_world: Any) -> None:
 
 def _transfer(world: Any, usdc: float, *, cause_known: bool = True) -> None:
     account = world.risk.account
-    paid = account._paid_in + int(usdc * 1e6) * cause_known
+    paid = account.profit.transferred + int(usdc * 1e6) * cause_known
     world.update(
         collateral=account.collateral + int(usdc * 1e6), profit=Profit(transferred=paid),
         unexplained=0 if cause_known else int(usdc * 1e6), settled=True,
@@ -302,7 +302,7 @@ def test_every_rule_says_at_which_level_it_acts_now(make_world: Any) -> None:
 @pytest.mark.parametrize(
     "policy", [Policy(), DRAWDOWN, DAILY, LEVERAGE, Policy(**LIMITS | {"max_daily_loss": 0.1})]
 )
-def test_what_is_said_to_act_next_acts_at_its_level_and_not_before(
+def test_what_is_shown_to_act_next_acts_at_its_level_and_not_before(
     make_world: Any, policy: Policy, size: str, start: float
 ) -> None:
     """In one block, and near; of longs a leverage may come later: prices take their notional along.

@@ -93,7 +93,7 @@ def moments(session: Session, account: str) -> tuple[Moment, ...]:
 
 
 def holding(state: DataState, ticker: str, risk: Risk) -> Holding:
-    """Return what is held in a market, with what the venue said of it."""
+    """Return what is held in a market, with what the venue reported of it."""
     view, exposure = state.views[ticker], risk.valued.held[ticker]
     assert view.market is not None
     assert view.oracle is not None
@@ -263,9 +263,9 @@ def test_what_a_liquidation_takes_leaves_the_account_its_share(
                 left = resized(held, held.quantums - held.quantums // part)
                 quote = bankruptcy_price(margin, held.margin(), left.margin())
                 after = moment.after(left, quote)
-                kept = Fraction(margin.net_collateral * after.maintenance_margin)
-                kept /= margin.maintenance_margin
-                assert 0 <= after.net_collateral - kept < 1 + 1e-9
+                left = Fraction(margin.net_collateral * after.maintenance_margin)
+                left /= margin.maintenance_margin
+                assert 0 <= after.net_collateral - left < 1 + 1e-9
 
 
 @each_account

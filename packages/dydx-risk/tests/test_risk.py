@@ -126,9 +126,9 @@ def test_updates_change_what_they_name(world: Any) -> None:
     account = world.risk.account
 
     assert (account.collateral, account.positions, account.height) == (1_000_000_000, {}, 207)
-    assert list(account.open_orders) == ["o1"]
+    assert list(account.orders.open) == ["o1"]
     world.order("o1", "OPEN", leaving=True)
-    assert account.open_orders == {}
+    assert account.orders.open == {}
     account.expire(206)
     assert account.height == 207
 
@@ -315,7 +315,7 @@ def test_an_answer_frees_the_market(world: Any) -> None:
     verdict = world.decide("ETH-USD", 3000)
     world.fill(verdict, "7000", "0.9")
 
-    assert world.risk.account.reserved == {}
+    assert world.risk.account.orders.reserved == {}
     assert world.decide("ETH-USD", 6000).order.quantums == 1_100_000_000
 
 
@@ -328,23 +328,23 @@ def test_a_best_effort_cancel_keeps_its_collateral_reserved(
     world.order("another", "CANCELLED")
     world.order(world.order_id("ETH-USD"), "OPEN", filled, leaving=True)
 
-    (held,) = world.risk.account.reserved.values()
+    (held,) = world.risk.account.orders.reserved.values()
     assert (held.doubted, held.effect.notional) == (doubted, 2_999_000_000 + 1_000_000)
     assert world.decide("ETH-USD", 6000).reason == "IN_FLIGHT"
     world.block(106)
     world.oracle("BTC-USD", "60001")
-    assert world.risk.account.reserved == {}
+    assert world.risk.account.orders.reserved == {}
 
 
 def test_a_best_effort_cancel_may_come_back_canceled(world: Any) -> None:
     """The firm word frees what was reserved at once."""
     world.decide("ETH-USD", 3000)
     for status in ("OPEN", "CANCELLED"):
-        assert len(world.risk.account.reserved) == 1
-        id_ = next(iter(world.risk.account.reserved))
+        assert len(world.risk.account.orders.reserved) == 1
+        id_ = next(iter(world.risk.account.orders.reserved))
         world.order(id_, status, leaving=status == "OPEN")
 
-    assert world.risk.account.reserved == {}
+    assert world.risk.account.orders.reserved == {}
 
 
 def test_an_order_that_nobody_answers_is_forgotten_after_its_last_block(world: Any) -> None:
@@ -352,10 +352,10 @@ def test_an_order_that_nobody_answers_is_forgotten_after_its_last_block(world: A
     world.decide("ETH-USD", 3000)
     world.block(105)
     world.oracle("BTC-USD", "60001")
-    assert len(world.risk.account.in_flight("ETH-USD")) == 1
+    assert len(world.risk.account.orders.in_flight("ETH-USD")) == 1
     world.block(106)
     world.oracle("BTC-USD", "60002")
-    assert world.risk.account.reserved == {}
+    assert world.risk.account.orders.reserved == {}
 
 
 def test_an_order_that_was_dated_later_stays_in_flight_for_longer(world: Any) -> None:
@@ -370,7 +370,7 @@ def test_an_order_that_was_dated_later_stays_in_flight_for_longer(world: Any) ->
     assert denied.why == "V1 has no answer: it may fill until block 111, now 111"
     world.block(112)
     world.oracle("BTC-USD", "60002")
-    assert world.risk.account.reserved == {}
+    assert world.risk.account.orders.reserved == {}
 
 
 def test_two_orders_do_not_share_collateral(make_world: Any) -> None:
@@ -384,7 +384,7 @@ def test_two_orders_do_not_share_collateral(make_world: Any) -> None:
     assert isinstance(first, Approved)
     assert isinstance(second, Denied)
     assert second.reason == "DISTANCE"
-    (reservation,) = world.risk.account.reserved.values()
+    (reservation,) = world.risk.account.orders.reserved.values()
     assert reservation.effect.notional == 4_998_000_000
 
 
@@ -1213,7 +1213,7 @@ def test_what_comes_after_disposal_is_not_judged(world: Any, make_decision: Any)
     judged = scheduler.start(lambda: source.pipe(verdicts(world.risk)), disposed=300)
 
     assert judged.messages == []
-    assert world.risk.account.reserved == {}
+    assert world.risk.account.orders.reserved == {}
 
 
 def test_without_a_risk_each_subscriber_has_its_own(make_decision: Any) -> None:

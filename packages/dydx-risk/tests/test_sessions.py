@@ -264,7 +264,7 @@ def test_whatever_is_approved_in_a_session_the_chain_would_take(
             for usdc in (-400, 0, 400):
                 held = risk.valued.size(ticker)
                 [verdict] = risk.step(make_decision(ticker, usdc, frame.seq, frame.at))
-                risk.account.reserved.clear()
+                risk.account.orders.reserved.clear()
                 judged += 1
                 if not isinstance(verdict, Approved):
                     assert verdict.why

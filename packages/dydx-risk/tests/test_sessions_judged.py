@@ -84,7 +84,7 @@ class Stand:
                 self.last_held = n if self.risk.valued.held else self.last_held
                 self.last_calm = n if self.can_pay else self.last_calm
         # What is compared is of positions alone; orders at rest count as if they had filled.
-        self.risk.account.open_orders.clear()
+        self.risk.account.orders.open.clear()
 
     @property
     def is_clear(self) -> bool:
@@ -185,13 +185,13 @@ class Entry:
         What rests of the session's own orders is not in what is computed by hand here.
         """
         risk = self.stand.risk
-        resting, risk.account.open_orders = risk.account.open_orders, {}
+        resting, risk.account.orders.open = risk.account.orders.open, {}
         risk.policy = Policy(**FREE | limits)
         target = self.usdc if usdc is None else usdc
         state = self.stand.state
         [verdict] = risk.step(self.make(self.ticker, target, state.seq, state.at))
-        risk.account.reserved.clear()
-        risk.policy, risk.account.open_orders = Policy(), resting
+        risk.account.orders.reserved.clear()
+        risk.policy, risk.account.orders.open = Policy(), resting
         assert isinstance(verdict, Approved | Denied)
         return verdict
 

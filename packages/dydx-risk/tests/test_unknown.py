@@ -19,7 +19,7 @@ def test_an_order_in_flight_counts_with_all_that_it_makes_worse(make_world: Any)
     assert isinstance(first, Approved)
     assert isinstance(second, Approved)
     assert 7_990 < second.after.notional / 1e6 <= 8_000
-    reserved = next(iter(world.risk.account.reserved.values()))
+    reserved = next(iter(world.risk.account.orders.reserved.values()))
     assert reserved.effect.net_collateral <= 0 < reserved.effect.notional
 
 
@@ -54,7 +54,7 @@ def test_an_hour_without_an_oracle_price_is_owed_until_there_is_one(make_world: 
             world.book("BTC-USD", [("59999", "1")], [("60001", "1")])
             if not gone or height != 103:
                 world.oracle("ETH-USD", "3000")
-        settled.append(world.risk.account.unsettled)
+        settled.append(world.risk.account.unsettled.quantums)
 
     assert settled[0] < 0
     assert settled[1] == settled[0]
@@ -68,12 +68,15 @@ def test_what_is_owed_of_hours_is_paid_once(make_world: Any) -> None:
         world.state.views["ETH-USD"].oracle = None
         world.block(height, f"2026-07-14T{time}.000Z")
         world.book("BTC-USD", [("59999", "1")], [("60001", "1")])
-    assert world.risk.account.hours_owed == {"ETH-USD": 1}
+    assert world.risk.account.unsettled.hours_owed == {"ETH-USD": 1}
 
     world.account("9999.1", {"ETH-USD": ("3", "3000")})
     world.oracle("ETH-USD", "3000")
 
-    assert (world.risk.account.unsettled, world.risk.account.hours_owed) == (0, {})
+    assert (world.risk.account.unsettled.quantums, world.risk.account.unsettled.hours_owed) == (
+        0,
+        {},
+    )
 
 
 def test_a_position_is_left_for_its_other_side_without_an_oracle_price(make_world: Any) -> None:

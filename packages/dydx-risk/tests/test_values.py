@@ -77,7 +77,7 @@ def test_a_review_numbers_its_verdict_and_its_order_as_it_was_given(make_decisio
     assert isinstance(first, Approved)
     assert (first.id, first.order.client_id, first.order.good_til_block) == ("V7", 42, 105)
     assert first == again
-    assert now.valued.account.reserved == {}
+    assert now.valued.account.orders.reserved == {}
 
 
 def test_a_review_of_what_shrinks_meets_no_limit(make_decision: Any) -> None:

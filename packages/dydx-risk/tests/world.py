@@ -104,7 +104,7 @@ class World:
             "collateral": account.collateral if known else None,
             "height": account.height,
             "unreadable": tuple(account.unreadable),
-            "profit": Profit(transferred=account._paid_in),
+            "profit": Profit(transferred=account.profit.transferred),
         }
         self.seq += 1
         update = AccountUpdate(
@@ -139,7 +139,7 @@ class World:
 
     def order_id(self, ticker: str) -> str:
         """Name the order in flight."""
-        return self.risk.account.in_flight(ticker)[-1].order_id
+        return self.risk.account.orders.in_flight(ticker)[-1].order_id
 
     def margin_from_nothing(self) -> MarginFigures:
         """Value the account from what it holds and the newest prices, no step between them."""

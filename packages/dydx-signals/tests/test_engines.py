@@ -84,7 +84,7 @@ def test_engines_that_cannot_work_are_refused(make):
 
 
 def test_the_microprice_leans_to_the_side_that_is_thin():
-    """Three times as much bid as asked: the next price is nearer to the ask."""
+    """Three times as much bid as offered: the next price is nearer to the ask."""
     tape = Tape(BTC)
     mids = [100 + 0.02 * (second % 2) for second in range(40)]
     for second, mid in enumerate(mids):

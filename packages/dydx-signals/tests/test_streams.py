@@ -188,19 +188,19 @@ def test_counts_of_trouble_make_no_scored():
 
 
 def test_a_scored_is_read_within_its_frame():
-    """Views and engines go on: what is kept longer would be of another frame."""
-    scorer, kept = Scorer(), list[Scored]()
+    """Views and engines go on: what is read later would be of another frame."""
+    scorer, stored = Scorer(), list[Scored]()
     for view in views(funded().frames):
-        kept += scorer.step(view)
+        stored += scorer.step(view)
 
-    newest = kept.pop()
+    newest = stored.pop()
 
     assert newest.view.ticker == "BTC-USD"
     assert newest.value("funding") == newest.scores[0].value
     for name in ("view", "scores", "markets"):
         with pytest.raises(SignalError, match=r"expected BTC-USD as of frame 4 .*, got frame 5"):
-            getattr(kept[-1], name)
-    for read in (kept[0].value, kept[0].score):
+            getattr(stored[-1], name)
+    for read in (stored[0].value, stored[0].score):
         with pytest.raises(SignalError, match=r"expected BTC-USD as of frame 3 .*, got frame 5"):
             read("funding")
 

@@ -287,7 +287,7 @@ wanted = st.dictionaries(st.sampled_from(["A", "B", "C", "D"]), amounts, max_siz
 @pytest.mark.parametrize("known", [False, True])
 def test_what_is_allowed_is_within_every_limit_and_turns_no_side(known):
     """Whatever they want: market, cluster, net, gross, and each one's deviation of an hour."""
-    from dydx_strategy import _Risks, allocate  # their own values, to be asked directly
+    from dydx_strategy import _Risks, allocate  # their own values, to be called directly
 
     limits = AllocatorSettings(
         strategies=(Allocation(use="rank", name="x"), Allocation(use="rank", name="y"))
@@ -311,7 +311,7 @@ def test_what_is_allowed_is_within_every_limit_and_turns_no_side(known):
             assert len(group) == 1 or abs(math.fsum(net[t] for t in group)) <= 6_000.001
         for title, want in wants.items():
             # A market's limit may take a hedge away after that.
-            if not any(cut.startswith("cut to") for said in why.values() for cut in said):
+            if not any(cut.startswith("cut to") for cuts in why.values() for cut in cuts):
                 assert risks.deviation_usdc(made[title]) <= 50.001
             for ticker, usdc in want.items():
                 assert 0.0 <= made[title][ticker] * usdc <= usdc * usdc
@@ -321,7 +321,7 @@ def test_what_is_allowed_is_within_every_limit_and_turns_no_side(known):
             for t in want
             if row[t] != want[t]
         }
-        assert {ticker for ticker, said in why.items() if said} >= cut
+        assert {ticker for ticker, cuts in why.items() if cuts} >= cut
 
     holds()
 
@@ -349,7 +349,7 @@ def test_markets_that_move_together_are_one_cluster():
     assert risks.raw(BTC, "SOL-USD") is None
 
 
-def test_a_cut_is_said_in_words():
+def test_a_cut_is_in_words():
     """Which limit, how much was wanted, how much there may be."""
     greedy = Scripted(*((5, ticker, 19_000.0) for ticker in (BTC, ETH)))
     street = Street(several(greedy, market_share=0.4, gross_share=0.5, net_share=0.5), BTC, ETH)
@@ -485,7 +485,7 @@ def test_what_was_never_sent_is_not_sent_with_anothers_trade():
 
 def test_a_hedge_is_cut_as_one_by_every_limit():
     """A market's limit, what is not worth a fee, and another's trade on one side."""
-    from dydx_strategy import _Risks, allocate  # their own values, to be asked directly
+    from dydx_strategy import _Risks, allocate  # their own values, to be called directly
 
     limits = AllocatorSettings(strategies=(Allocation(use="rank", name="x"),), volatility_1h=9.0)
     parts, hedges = {"x": 5_000.0, "y": 5_000.0}, {"x": ((BTC, ETH),)}

@@ -294,7 +294,7 @@ def turning(desk: Desk) -> Decision:
 
 
 def test_a_turn_is_two_decisions_and_the_second_follows_the_first():
-    """Not while the close is on its way, and once: the pace was kept by the turn as a whole."""
+    """Not while the close is on its way, and once: the pace was met by the turn as a whole."""
     desk = Desk()
     closed = turning(desk)
     during = desk.want(1)
@@ -400,7 +400,7 @@ def test_after_a_cut_the_far_side_of_a_turn_cools_down():
 
 
 @pytest.mark.parametrize("target", [0, 400, -1_000])
-def test_a_market_that_takes_no_orders_is_not_asked_for_an_exit(target: float):
+def test_a_market_that_takes_no_orders_gets_no_exit(target: float):
     """One hold with the reason, and the exit when the status allows it."""
     desk = Desk()
     desk.hold(1_000)

@@ -198,7 +198,7 @@ def test_no_decision_knows_the_rest_of_the_session(played):
 
 @pytest.mark.parametrize("side", [1, -1], ids=["long", "short"])
 @pytest.mark.parametrize("session", REAL, ids=str)
-def test_a_position_that_is_found_is_adopted_and_said_so(session, side):
+def test_a_position_that_is_found_is_adopted_and_reported(session, side):
     """The first decision in that market names it; none ever grows it past its limit."""
     data, scorer, decider = DataState(), Scorer(), Decider(STYLES["eager"])
     found: dict[str, list[Decision]] = defaultdict(list)

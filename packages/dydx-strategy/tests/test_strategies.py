@@ -222,13 +222,13 @@ def test_an_aim_is_given_up_when_the_trend_is_gone():
     street = Street(strategy)
     street.run(150, drifting())
     price = street.mids["BTC-USD"]
-    said = [*words(street.run(300, lambda s: {"BTC-USD": price * (1 - 2e-4 * (s % 2))}))]
+    reasons = [*words(street.run(300, lambda s: {"BTC-USD": price * (1 - 2e-4 * (s % 2))}))]
 
-    assert any(why.startswith("armed: t ") for why in said)
-    assert any(why.startswith("no longer armed") for why in said)
+    assert any(why.startswith("armed: t ") for why in reasons)
+    assert any(why.startswith("no longer armed") for why in reasons)
     thin = Street(Sniper(SNIPER.model_copy(update={"least_liquidity": 99.0, "report_s": 1.0})))
-    said = [*words(thin.run(150, drifting()))]
-    assert any(why.startswith("armed: liquidity ") for why in said)
+    reasons = [*words(thin.run(150, drifting()))]
+    assert any(why.startswith("armed: liquidity ") for why in reasons)
     assert not thin.held
 
 
@@ -306,7 +306,7 @@ def test_what_goes_on_is_given_up_and_so_is_what_stays():
         away = -1 if street.held["BTC-USD"].usdc > 0 else 1
         found = street.run(45, steady(price * step**away))
 
-        assert any(why in said for said in words(found)), [*words(found)]
+        assert any(why in reasons for reasons in words(found)), [*words(found)]
         assert not street.held
         assert street.targets(30, jumping()) == []
 
@@ -509,15 +509,15 @@ def test_what_stays_apart_or_goes_on_is_given_up():
         btc, eth = street.mids["BTC-USD"] * step**up, street.mids["ETH-USD"]
         found = street.run(40, still({"BTC-USD": btc, "ETH-USD": eth}))
 
-        assert any(why in said for said in words(found)), [*words(found)]
+        assert any(why in reasons for reasons in words(found)), [*words(found)]
         assert not street.held
 
 
 def test_a_pair_is_silent_without_its_other_market_or_equity():
     """Nothing is known of it: it says so; another market is none of its business."""
     alone = Street(Pairs(PAIR), "BTC-USD", "SOL-USD")
-    said = {*words(alone.run(90, lambda _: {"BTC-USD": 100.0, "SOL-USD": 5.0}))}
-    assert said == {"not judged: nothing is known of ETH-USD yet"}
+    reasons = {*words(alone.run(90, lambda _: {"BTC-USD": 100.0, "SOL-USD": 5.0}))}
+    assert reasons == {"not judged: nothing is known of ETH-USD yet"}
     poor = two(equity=None)
     assert {*words(poor.run(90, apart()))} == {"the account's equity is not known, or none is left"}
 

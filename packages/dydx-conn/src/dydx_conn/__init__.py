@@ -2593,7 +2593,7 @@ def _placed_trade(row: _PastRow, names: Mapping[str, str], text: str) -> tuple[_
     # The socket's rows have no height, but their ids begin with it.
     stated = row.created_at_height or (str(int(row.id[:8], 16)) if _EVENT.fullmatch(row.id) else "")
     at, height, about = instant(row.created_at), _height(stated), names["ticker"]
-    # One without an id is told from others by all that it is.
+    # One without an id is known from others by all that it is.
     return _Past(at, _TRADE, height, 0, row.id or text, about, text, row.created_at), at
 
 
@@ -2745,7 +2745,7 @@ class _Unfolding:
         self._at, self._chain, self._owes_pulse = 0, _PastChain(), False
 
     def describe(self, page: Frame) -> None:
-        """Take what was asked once: the markets, and how high the chain stood."""
+        """Take what was requested once: the markets, and how high the chain stood."""
         try:
             if page.path == "/v4/perpetualMarkets" and page.ok and not self._seq:
                 self._described |= _without_the_day(page.text, self._history)
@@ -4896,7 +4896,9 @@ class _Facts(msgspec.Struct, gc=False):
     `sizes` and `balances` stand in the order in which they came: while the block is new its last
     one is believed. `broken` is why the reports of a ticker do not add up. `inner` means that money
     moved between children of one parent: its channel reports that, but neither whose nor how much.
-    `torn` means that frames of it were lost: fills may go beyond the sizes that came.
+    `torn` means that frames of it were lost: fills may go beyond the sizes that came. `first`
+    means that the account begins with its snapshot, so that its fills are history;
+    `early` that its snapshot has the positions of before it.
     """
 
     height: int
@@ -4909,6 +4911,8 @@ class _Facts(msgspec.Struct, gc=False):
     broken: dict[str, str] = {}
     inner: bool = False
     torn: bool = False
+    first: bool = False
+    early: bool = False
 
 
 _height_of = attrgetter("height")
@@ -4916,28 +4920,68 @@ _height_of = attrgetter("height")
 
 def _after(block: _Facts) -> _Sums:
     """Return the account at the end of a block; `block.broken` receives what does not add up."""
-    before = block.before
+    before, snapshot = block.before, block.snapshot
     sums = _Sums(dict(before.lots), before.balance, before.realized, before.profit)
     block.broken = {}
+    block.early = early = snapshot is not None and _is_early(block, snapshot)
+    if snapshot is not None and early:
+        _match(sums, snapshot)
+    if early or not block.first:
+        _trade_all(sums, block, whole=not block.torn and (snapshot is None or early))
+    _settle(sums, block)
+    if snapshot is not None and not early:
+        _match(sums, snapshot)
+        _compare(block, snapshot)
+    if block.first:
+        # Profit counts from its end, and what the snapshot has of its fills is not known for sure.
+        sums.realized, sums.profit = Fraction(0), Profit(complete=sums.lots == before.lots)
+    return sums
+
+
+def _is_early(block: _Facts, snapshot: _Snapshot) -> bool:
+    """Return whether a snapshot has the positions of before the block that it names.
+
+    The indexer reads an account's row, its positions and its balance apart from each other: while
+    it commits a block it may answer with the new height and the old positions. These are all of
+    one read, and one with which the block's fills come to what the socket reports betrays them.
+    """
+    moved: defaultdict[str, Decimal] = defaultdict(Decimal)
+    for fill in block.fills.values():
+        moved[fill.ticker] += fill.signed
+    for ticker, signed in moved.items():
+        was, _ = snapshot.held.get(ticker, (Decimal(0), Decimal(0)))
+        sizes = [size for size, _ in block.sizes.get(ticker, ())]
+        if signed and was == block.before.lots.get(ticker, _Lot()).size and was + signed in sizes:
+            return True
+    return False
+
+
+def _compare(block: _Facts, snapshot: _Snapshot) -> None:
+    """Hold a snapshot to what the socket reports of its block: one of those sizes is the last."""
+    for ticker, reported in block.sizes.items():
+        size, _ = snapshot.held.get(ticker, (Decimal(0), Decimal(0)))
+        known = ticker not in snapshot.unreadable and not block.torn
+        if known and size not in [each for each, _ in reported]:
+            was = f"{reported[-1][0]:f} was reported"
+            block.broken[ticker] = f"a snapshot has {size:f} {ticker}, {was}"
+
+
+def _trade_all(sums: _Sums, block: _Facts, *, whole: bool) -> None:
+    """Trade the fills of a block, and hold them to its sizes if all of those came."""
     by_ticker: defaultdict[str, list[AccountFill]] = defaultdict(list)
     for fill in block.fills.values():
         by_ticker[fill.ticker].append(fill)
     for ticker, fills in by_ticker.items():
         _trade(sums, ticker, fills)
-        if ticker not in block.sizes and block.snapshot is None and not block.torn:
+        if ticker not in block.sizes and whole:
             block.broken[ticker] = f"fills of {ticker} are reported without its position"
     for ticker, reported in block.sizes.items():
         held = sums.lots.get(ticker, _Lot()).size
-        whole = block.snapshot is None and not block.torn
         if whole and held not in [size for size, _ in reported]:
             was = f"{reported[-1][0]:f} was reported"
             block.broken[ticker] = f"fills add up to {held:f} {ticker}, {was}"
             # The venue goes on from what it reports: if the next block bears that out, so do we.
             _jump(sums, ticker, *reported[-1])
-    _settle(sums, block)
-    if block.snapshot is not None:
-        _match(sums, block.snapshot)
-    return sums
 
 
 def _trade(sums: _Sums, ticker: str, fills: list[AccountFill]) -> None:
@@ -5026,8 +5070,13 @@ def _settle(sums: _Sums, block: _Facts) -> None:
 
 def _ends(block: _Facts) -> list[int]:
     """Return the balances that may be the one at the end of a block."""
-    if block.snapshot is not None and block.snapshot.balance is not None:
-        return [block.snapshot.balance]
+    snapshot, before = block.snapshot, block.before.balance
+    if snapshot is not None and snapshot.balance is not None:
+        moved = _moved(block)
+        # It is read apart from the positions, and may be early where they are not.
+        early = block.early or (moved and snapshot.balance == before)
+        later = [balance for balance in block.balances if early and balance != before]
+        return later or [snapshot.balance]
     # The last of a torn block may be lost; what it settled shows in the next.
     return [] if block.torn else block.balances
 
@@ -5053,6 +5102,15 @@ def _jump(sums: _Sums, ticker: str, size: Decimal, entry: Decimal) -> None:
     if size:
         cost = Fraction(entry) * 10**6 if entry else known.cost
         sums.lots[ticker] = _Lot(size, cost)
+
+
+def _begun(snapshot: _Snapshot) -> _Sums:
+    """Return an account that begins with a snapshot."""
+    lots = {
+        ticker: _Lot(size, Fraction(entry) * 10**6)
+        for ticker, (size, entry) in snapshot.held.items()
+    }
+    return _Sums(lots, snapshot.balance)
 
 
 def _match(sums: _Sums, snapshot: _Snapshot) -> None:
@@ -5182,7 +5240,7 @@ class _Account:
     @property
     def unexplained(self) -> int:
         """Return what fills and transfers leave open of the balance while more may be reported."""
-        new, balance = self._open(), self.collateral
+        new, balance = [block for block in self._open() if not block.first], self.collateral
         if not new or balance is None or new[0].before.balance is None or new[-1].inner:
             return 0
         return balance - new[0].before.balance - sum(_moved(block) for block in new)  # integers
@@ -5193,6 +5251,8 @@ class _Account:
         at = bisect_left(blocks, height, key=lambda block: block.height)
         if at < len(blocks) and blocks[at].height == height:
             return blocks[at]
+        if height == self.begun:
+            return None
         # What came during a loss may be of more blocks than these, and be listed newest first.
         if at == 0 and len(blocks) >= _MOST_BLOCKS and not self.unlisted:
             return None
@@ -5210,12 +5270,8 @@ class _Account:
 
     def begin(self, height: int, snapshot: _Snapshot) -> None:
         """Begin with a snapshot: profit counts from here, and what is older is history."""
-        lots = {
-            ticker: _Lot(size, Fraction(entry) * 10**6)
-            for ticker, (size, entry) in snapshot.held.items()
-        }
-        self.begun, self.sums = height, _Sums(lots, snapshot.balance)
-        self.blocks = [_Facts(height, self.sums, {}, {}, {}, [], snapshot, {})]
+        self.begun, self.sums = height, _begun(snapshot)
+        self.blocks = [_Facts(height, self.sums, {}, {}, {}, [], snapshot, {}, first=True)]
 
     def lose(self) -> None:
         """Note that frames were lost: of the newest block, and of any that is not over."""
@@ -5297,7 +5353,7 @@ class _Account:
         for block in self.blocks:
             if block.snapshot is not None:
                 last.clear()
-            else:
+            if block.snapshot is None or block.early:
                 last.update((ticker, (block, rows[-1])) for ticker, rows in block.sizes.items())
         return {
             ticker: row
@@ -5406,7 +5462,8 @@ class _Rows:
 
     def _block(self, account: _Account, height: int) -> _Facts | None:
         """Return the block that a fact belongs to, and take note that those before it are over."""
-        if account.begun is None or height <= account.begun:
+        # A list has what happened before the snapshot; a socket may have more of its block to come.
+        if account.begun is None or height < account.begun + self.polled:
             return None
         account.height = max(account.height, height)
         account.move(height - 1)
@@ -5498,7 +5555,7 @@ class _Rows:
         ends = msgspec.structs.astuple(row.sender), msgspec.structs.astuple(row.recipient)
         key = (row.transaction_hash, height, row.type, row.size, row.symbol, *ends[0], *ends[1])
         amount = _PAID_IN.get(row.type, 0) * _quote_quantums(row.size)
-        block = self._block(account, height)
+        block = None if height == account.begun else self._block(account, height)
         family = self.known.family(self.owner, own % PARENTS, of_parent=True)
         listed = [known for each in family for known in each.transfers_of(height)]
         # A parent's list names no child: it may be what a channel has reported of one.
@@ -5709,10 +5766,11 @@ class _Reading(_Rows):
         snapshot, begins = self._snapshot_of(account, held), account.begun is None
         if account.begun is None:
             account.begin(height, snapshot)
-        elif height > account.begun:
+        elif height >= account.begun:
             block = account.block(height)
             if block is not None:
                 block.snapshot = snapshot
+                block.before = _begun(snapshot) if block.first else block.before
                 block.balances += [] if snapshot.balance is None else [snapshot.balance]
                 account.move(height - 1)
                 account.refold(height)
@@ -8520,8 +8578,10 @@ class AuditLog:
         """Write down a REST answer; its text only if it is a refusal. Fits `Rest.on_answer`."""
         reported = {name: text for name, text in headers.items() if name.lower() in _LIMIT_HEADERS}
         if status >= 400:
-            reported["said"] = body
-        self.write("rest", method=method, path=path, status=status, size=len(body), told=reported)
+            reported["body"] = body
+        self.write(
+            "rest", method=method, path=path, status=status, size=len(body), content=reported
+        )
 
     def passed(self, frame: Frame) -> None:
         """Write down a link's requests, answers, opening, gaps and closing; not what it carried.
@@ -8534,7 +8594,11 @@ class AuditLog:
             parts = {"code": frame.status, "text": frame.text, "lost": frame.lost}
             reported = {name: value for name, value in parts.items() if value}
             self.write(
-                f"socket {frame.kind}", at=frame.at, link=frame.link, seq=frame.seq, told=reported
+                f"socket {frame.kind}",
+                at=frame.at,
+                link=frame.link,
+                seq=frame.seq,
+                content=reported,
             )
         elif frame.kind == "act":
             act = {"who": frame.link, "what": frame.type, "why": frame.text}
@@ -9221,7 +9285,7 @@ class _Log:
 
     def put(self, kind: str, content: Any, type: str, channel: str, id: str = "") -> None:
         self._inbox.put(kind, msgspec.json.encode(content).decode(), type, channel, id, link="node")
-        self.write("sent" if kind == "sent" else channel, told=content)
+        self.write("sent" if kind == "sent" else channel, content=content)
 
     def write(self, event: str, **fields: Any) -> None:
         if self._audit is not None:
@@ -9360,7 +9424,7 @@ class _Sender:
             self._learned(self.node.latest_block())
         except (grpc.RpcError, OSError) as error:  # OSError: no descriptor is left for the call
             # The height stays a lower bound: orders end sooner, and none is good for too long.
-            self._log.write("unanswered", asked="latest_block", why=_why(error))
+            self._log.write("unanswered", requested="latest_block", why=_why(error))
 
     def _learned(self, tip: ChainTip) -> str:
         self.clock.learn(tip.height, tip.time_ns)

@@ -674,9 +674,14 @@ _USUAL_TERMS: Final = (
 
 
 class BookModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How books are modelled, by ticker; a market that is not named gets what its kind has."""
+    """How books are modelled, by ticker; a market that is not named gets what its kind has.
+
+    What it was fitted on came from `since_ns` to `until_ns`; 0 where nobody knows.
+    """
 
     version: int = 1
+    since_ns: int = 0
+    until_ns: int = 0
     markets: dict[str, BookTerms] = {}
 
     def terms_of(self, market: PerpetualMarket) -> BookTerms:
@@ -2165,6 +2170,7 @@ class Chain:
     rolled_ns: int = 0
     skew_ns: int | None = None
     lag_ns: int = 0
+    least_lag_ns: int = 2**63  # of a block's stamp to its receipt, clocks apart included
     watched: "dict[str, MarketView]" = field(default_factory=dict)  # whose premium is voted on
     filmed: dict[str, _Film] = field(default_factory=dict)  # whose book is stored each second
 
@@ -2238,6 +2244,52 @@ class MarketView:
         return (self,)
 
 
+@dataclass(slots=True, eq=False)
+class _Links:
+    """The links by name: their message ids, which are over, by which frame each began."""
+
+    ids: dict[str, Continuity] = field(default_factory=dict)
+    closed: set[str] = field(default_factory=set)
+    begun: dict[str, int] = field(default_factory=dict)
+    received_at: dict[str, int] = field(default_factory=dict)  # when each one's last message came
+    markets: str = ""  # which reports every change of the markets since their snapshot
+
+
+@dataclass(slots=True, eq=False)
+class _Clock:
+    """How far the wall clock was set since the first frame: all times here are without it."""
+
+    began_at: int = 0  # the time of the first frame
+    jumped_ns: int = 0
+    apart_ns: int | None = None  # the last difference of wall and monotonic clock
+
+
+@dataclass(slots=True, eq=False)
+class _Past:
+    """What makes the books of a history, and which of its markets are to be shown."""
+
+    model: BookModel
+    traded: dict[str, MarketView] = field(default_factory=dict)  # in the newest block
+    shown_at: int = 0  # when all markets were shown last
+
+
+@dataclass(slots=True, eq=False)
+class _Behind:
+    """Of a lag: up to which frame a book is updated without a word, and which books were."""
+
+    until: dict[str, int] = field(default_factory=dict)
+    unseen: dict[str, None] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class _Judged:
+    """Which second of the venue's time was judged last, received when, and when one is due."""
+
+    due_at: int = 0
+    second: int = 0
+    passed_at: int = 0
+
+
 class DataState:
     """All views of a venue and what belongs to no market; made by its reader.
 
@@ -2262,40 +2314,28 @@ class DataState:
         self.views: dict[str, MarketView] = {}
         self.quality = Quality()
         self.chain = Chain()
-        self.links: dict[str, Continuity] = {}
-        self.closed: set[str] = set()
-        self.begun: dict[str, int] = {}  # by which frame each link began
-        self.received_at: dict[str, int] = {}  # when each link's last message came
-        self._markets_link = ""  # which reports every change of the markets since their snapshot
-        # Of a lag: up to which frame a book is updated without a word, and which books were.
-        self._together: dict[str, int] = {}
-        self._unseen: dict[str, None] = {}
+        self.links = _Links()
         self.frames = self.at = self.seq = 0
-        self.began_at = 0  # the time of the first frame
-        # How far the wall clock was set since the first frame: all times here are without it.
-        self.jumped_ns = 0
-        self._least_lag_ns = 2**63  # of a block's stamp to its receipt, clocks apart included
-        self._apart_ns: int | None = None  # the last difference of wall and monotonic clock
+        self.clock = _Clock()
         self.stale_after_ns = stale_after_ns
         self._tickers = None if tickers is None else frozenset(tickers)
         self.resolutions = tuple(resolutions)
         self.flow = flow
-        self._model = model or BookModel()
-        self._traded: dict[str, MarketView] = {}  # in the newest block of a history
-        self._shown_at = 0  # when all of its markets were shown last
-        self._judge_at = self._second = self._passed_at = 0
+        self._past = _Past(model or BookModel())
+        self._behind = _Behind()
+        self._judged = _Judged()
 
     @property
     def connection(self) -> str:
         """Return how the links stand together."""
-        states = (*{name not in self.closed for name in self.links},)
+        states = (*{name not in self.links.closed for name in self.links.ids},)
         return {(): "waiting", (True,): "live", (False,): "closed"}.get(states, "partial")
 
     @property
     def fidelity(self) -> str:
         """Return what the books are made of, that of the worst: book, trades or candles."""
         made = {view.book.fidelity for view in self.views.values() if view.book.known}
-        if HISTORY in self.links:
+        if HISTORY in self.links.ids:
             return "candles" if "candles" in made else "trades"
         return "book"
 
@@ -2598,10 +2638,10 @@ def _check_block(state: DataState, seq: int, height: int, time_ns: int, at: int)
         if pace_s > RULES["block_pace"].limit:
             _break(state, seq, "block_pace", f"{pace_s:.1f} s a block up to {height}")
     lag_ns = at - time_ns
-    state._least_lag_ns = least = min(lag_ns, state._least_lag_ns)
+    chain.least_lag_ns = least = min(lag_ns, chain.least_lag_ns)
     if (lag_s := (lag_ns - least) / _SECOND) > RULES["receive_lag"].limit:
         _break(state, seq, "receive_lag", f"block {height} came {lag_s:.1f} s late")
-        state._least_lag_ns = lag_ns  # counted once; a stamp of the future is no measure for long
+        chain.least_lag_ns = lag_ns  # counted once; a stamp of the future is no measure for long
 
 
 def _check_snapshot(view: MarketView, seq: int, contents: BookContents) -> None:
@@ -3130,7 +3170,7 @@ def _lose_tape(state: DataState, view: MarketView, frame: Frame) -> None:
     """
     if view._tape:
         chain, is_down = state.chain, frame.kind in ("open", "close") or frame.type in _DOWN
-        received_ns = chain.venue_ns(state.received_at.get(view._tape, 0))
+        received_ns = chain.venue_ns(state.links.received_at.get(view._tape, 0))
         until = _FOREVER if is_down else chain.venue_ns(frame.at)
         before_ns = _OVERDUE_NS if frame.kind == "tick" else _RACE_NS
         _doubt(view._holes, max(received_ns - before_ns, 0), until)
@@ -3155,7 +3195,7 @@ def _fold_book(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
             return _mend_book(view, frame, updates[0])
         book.forget()
         book.known, book.whole_at = True, frame.at
-        book.first = state.begun.get(frame.link, frame.seq)
+        book.first = state.links.begun.get(frame.link, frame.seq)
         _check_snapshot(view, frame.seq, updates[0])
     elif not (book.known and book.link):
         # Nor does it fit a book made of an answer: the updates between the two are missing.
@@ -3187,8 +3227,8 @@ def _mend_book(view: MarketView, frame: Frame, answer: BookContents) -> _Touched
 
 def _fold_unsubscribed(state: DataState, frame: Frame, updates: Sequence[Any] = ()) -> _Touched:
     """Make unknown what a channel's messages update."""
-    if frame.channel == "v4_markets" and frame.link == state._markets_link:
-        state._markets_link = ""
+    if frame.channel == "v4_markets" and frame.link == state.links.markets:
+        state.links.markets = ""
     view = state.views.get(frame.id)
     if view is not None and frame.channel == "v4_trades":
         _lose_tape(state, view, frame)
@@ -3204,8 +3244,8 @@ def _lose_book(view: MarketView, frame: Frame) -> _Touched:
 
 def _lose_link(state: DataState, frame: Frame) -> _Touched:
     """Make unknown what the frame's link keeps up to date, or all links if it names none."""
-    if frame.link in ("", state._markets_link):
-        state._markets_link = ""
+    if frame.link in ("", state.links.markets):
+        state.links.markets = ""
     for view in state.views.values():
         if frame.link in ("", view._tape):
             _lose_tape(state, view, frame)
@@ -3241,7 +3281,7 @@ def _fold_unreadable(state: DataState, frame: Frame, error: Exception) -> _Touch
 
 def _model_trades(state: DataState, view: MarketView, frame: Frame, fresh: list[Trade]) -> None:
     """Let a market's book and oracle price follow its trades."""
-    state._traded[view.ticker] = view
+    state._past.traded[view.ticker] = view
     if not fresh or view.market is None:
         return
     book, last = _modelled(state, view, view.market, "trades"), fresh[-1]
@@ -3268,7 +3308,7 @@ def _model_candles(
     estimate = _estimate_of(view, 1)
     estimate.trade(bar.at_ns, bar.close)
     _estimate_oracle(view, frame, estimate)
-    state._traded[view.ticker] = view
+    state._past.traded[view.ticker] = view
     return view._touch(frame, "bar")
 
 
@@ -3294,7 +3334,7 @@ def _modelled(
     book = view.book
     if isinstance(book, ModelledBook) and book.fits(market, fidelity):
         return book
-    view.book = made = ModelledBook(market, state._model.terms_of(market), fidelity)
+    view.book = made = ModelledBook(market, state._past.model.terms_of(market), fidelity)
     if fidelity == "trades":
         view.bar = None
     return made
@@ -3324,10 +3364,11 @@ def _touch_past(state: DataState, frame: Frame) -> _Touched:
     All at the first of an hour, too: with it the hour is charged, to who held something before it.
     Between two candles, where they are all there is, time alone passes, in one market for all.
     """
-    traded, state._traded = state._traded, {}
-    is_hour = frame.at // _HOUR != state._shown_at // _HOUR
-    if is_hour or frame.at - state._shown_at >= _SHOWN_NS:
-        state._shown_at = frame.at
+    past = state._past
+    traded, past.traded = past.traded, {}
+    is_hour = frame.at // _HOUR != past.shown_at // _HOUR
+    if is_hour or frame.at - past.shown_at >= _SHOWN_NS:
+        past.shown_at = frame.at
         modelled = {name: view for name, view in state.views.items() if view.book.modelled}
         by_trades = {x: view for x, view in modelled.items() if view.book.fidelity == "trades"}
         if modelled and not (traded or by_trades):
@@ -3605,11 +3646,11 @@ def _follows(chain: Chain, frame: Frame, height: int, time_ns: int) -> bool:
 def _fold_markets(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
     changes: dict[str, str] = {}
     if frame.is_snapshot and frame.link:  # an answer confirms what is in it, no more
-        state._markets_link = frame.link
+        state.links.markets = frame.link
         for known in state.views.values():
             known.price_missed = known.ticker not in updates[0].markets
     # An answer may be of a replica that is behind: what a socket reports the changes of stays.
-    is_behind, views = frame.kind == "http" and state._markets_link != "", state.views
+    is_behind, views = frame.kind == "http" and state.links.markets != "", state.views
     for update in updates:
         tables = (update.markets, update.trading, update.oracle_prices)
         for table, set_one in zip(tables, _SETTERS, strict=True):
@@ -3732,10 +3773,10 @@ _SETTERS: Final = (_set_market, _set_trading, _set_oracle)
 
 def _fold_edge(state: DataState, frame: Frame) -> _Touched:
     """Begin or end a link: what was known through it is known no more."""
-    before = state.links.get(frame.link, Continuity())
-    state.links[frame.link] = Continuity(carries=before.carries)
-    (state.closed.discard if frame.kind == "open" else state.closed.add)(frame.link)
-    state.begun[frame.link] = frame.seq
+    links, name = state.links, frame.link
+    links.ids[name] = Continuity(carries=links.ids.get(name, Continuity()).carries)
+    (links.closed.discard if frame.kind == "open" else links.closed.add)(name)
+    links.begun[name] = frame.seq
     return _lose_link(state, frame)
 
 
@@ -3743,7 +3784,7 @@ def _fold_gap(state: DataState, frame: Frame) -> _Touched:
     state.quality.note(frame.seq, "gap", frame.reason or "frames lost")
     if frame.channel:  # of one subscription alone
         return _fold_unsubscribed(state, frame)
-    for name, link in state.links.items():
+    for name, link in state.links.ids.items():
         if frame.link in ("", name):
             link.overdue(frame.mono)  # this gap covers what is overdue
             link.forget()
@@ -3756,7 +3797,7 @@ def _fold_tick(state: DataState, frame: Frame) -> _Touched:
     The holes in the ids that those explained may be losses.
     """
     lost = [*_fold_lag(state, frame)] if frame.text else []
-    for name, link in state.links.items():
+    for name, link in state.links.ids.items():
         if link.owed and (late := link.overdue(frame.mono)):
             state.quality.note(frame.seq, "gap", f"{len(late)} answers overdue on {name}")
             lost += _lose_link(state, msgspec.structs.replace(frame, link=name))
@@ -3771,26 +3812,27 @@ def _fold_lag(state: DataState, frame: Frame) -> _Touched:
         state.quality.note(frame.seq, "malformed", str(error))
         return ()
     state.chain.lag_ns = lag.age_ns
-    state._together = {ticker: frame.seq + count for ticker, count in lag.books.items()}
-    shown = [ticker for ticker in state._unseen if ticker not in lag.books]
+    state._behind.until = {ticker: frame.seq + count for ticker, count in lag.books.items()}
+    shown = [ticker for ticker in state._behind.unseen if ticker not in lag.books]
     return [view for ticker in shown for view in _show(state, frame, state.views[ticker])]
 
 
 def _show(state: DataState, frame: Frame, view: MarketView) -> _Touched:
-    del state._unseen[view.ticker]
+    del state._behind.unseen[view.ticker]
     return view._touch(frame, "book")
 
 
 def _fold_sent(state: DataState, frame: Frame) -> _Touched:
     if '"subscribe"' in frame.text:
-        state.begun.setdefault(frame.link, frame.seq)
-        link = state.links.setdefault(frame.link, Continuity())
+        links = state.links
+        links.begun.setdefault(frame.link, frame.seq)
+        link = links.ids.setdefault(frame.link, Continuity())
         link.request(frame)
         # A recorder gives each connection a new name: what a lost one carried goes on in this one.
-        for name in state.closed - {frame.link}:
-            if set() < state.links[name].carries <= link.carries:
-                del state.links[name]
-                state.closed.discard(name)
+        for name in links.closed - {frame.link}:
+            if set() < links.ids[name].carries <= link.carries:
+                del links.ids[name]
+                links.closed.discard(name)
     return ()
 
 
@@ -3876,37 +3918,38 @@ def step(state: DataState, frame: Frame) -> Sequence[MarketView]:
     """Fold one frame into `state`; return the views it touched, each once. Never raises."""
     state.frames += 1
     state.seq = frame.seq
-    apart_ns, known_ns = frame.at - frame.mono, state._apart_ns
+    clock = state.clock
+    apart_ns, known_ns = frame.at - frame.mono, clock.apart_ns
     if (
         known_ns is not None
         and frame.mono
         and -_SECOND <= apart_ns - known_ns <= _SECOND
-        and state.at - frame.at + state.jumped_ns <= _SECOND
+        and state.at - frame.at + clock.jumped_ns <= _SECOND
     ):
-        state._apart_ns = apart_ns  # as nearly always
+        clock.apart_ns = apart_ns  # as nearly always
     else:
         _compare_clocks(state, frame)
-    if state.jumped_ns:
-        frame = msgspec.structs.replace(frame, at=frame.at - state.jumped_ns)
+    if clock.jumped_ns:
+        frame = msgspec.structs.replace(frame, at=frame.at - clock.jumped_ns)
     state.at = at = frame.at
     if frame.kind == "ws":
         touched = _fold_message(state, frame)
-        if state._together:
+        if state._behind.until:
             touched = _fold_together(state, frame, touched)
     else:
         touched = _KINDS.get(frame.kind, _fold_unknown)(state, frame)
-    return _judge(state, frame, touched) if at >= state._judge_at else touched
+    return _judge(state, frame, touched) if at >= state._judged.due_at else touched
 
 
 def _fold_together(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
     """Hold back what a book became until the last of the updates that are folded together."""
-    until, view = state._together.get(frame.id, 0), state.views.get(frame.id)
+    until, view = state._behind.until.get(frame.id, 0), state.views.get(frame.id)
     if view is None or not until or frame.channel != "v4_orderbook":
         return touched
     if frame.seq < until and view.book.known and touched == (view,) and view.changed == "book":
-        state._unseen[view.ticker] = None
+        state._behind.unseen[view.ticker] = None
         return ()
-    if view.ticker in state._unseen and (frame.seq >= until or view in touched):
+    if view.ticker in state._behind.unseen and (frame.seq >= until or view in touched):
         return [*dict.fromkeys([*touched, *_show(state, frame, view)])]
     return touched
 
@@ -3917,32 +3960,32 @@ def _compare_clocks(state: DataState, frame: Frame) -> None:
     Nor may time go back, as where frames have no monotonic clock or two runs follow each other:
     what is due by time would wait until it has caught up.
     """
-    jumped_ns = 0
+    clock, jumped_ns = state.clock, 0
     if frame.mono:
-        known_ns, state._apart_ns = state._apart_ns, frame.at - frame.mono
-        jumped_ns = state._apart_ns - known_ns if known_ns is not None else 0
+        known_ns, clock.apart_ns = clock.apart_ns, frame.at - frame.mono
+        jumped_ns = clock.apart_ns - known_ns if known_ns is not None else 0
     jumped_ns = jumped_ns if abs(jumped_ns) > _SECOND else 0
-    back_ns = state.at - (frame.at - state.jumped_ns - jumped_ns)
+    back_ns = state.at - (frame.at - clock.jumped_ns - jumped_ns)
     jumped_ns -= back_ns if back_ns > _SECOND else 0
     if jumped_ns:
-        state.jumped_ns += jumped_ns
+        clock.jumped_ns += jumped_ns
         how = f"the wall clock jumped by {jumped_ns / _SECOND:+.3f} s"
         state.quality.note(frame.seq, "clock", how)
 
 
 def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
     """Roll windows and notice silence, once a second of the venue's time; its end at once."""
-    at, skew_ns = frame.at, state.chain.skew_ns
-    state._judge_at = at + _SECOND - (at + (skew_ns or 0)) % _SECOND
+    at, skew_ns, judged = frame.at, state.chain.skew_ns, state._judged
+    judged.due_at = at + _SECOND - (at + (skew_ns or 0)) % _SECOND
     gone: list[MarketView] = []
-    chain, received_at = state.chain, state.received_at
-    chain.priced_at = max(chain.priced_at, received_at.get(state._markets_link, 0))
+    chain, received_at = state.chain, state.links.received_at
+    chain.priced_at = max(chain.priced_at, received_at.get(state.links.markets, 0))
     second = (at + (skew_ns or 0)) // _SECOND
-    if second != state._second:  # in silence each frame is judged
+    if second != judged.second:  # in silence each frame is judged
         # By the time of receipt: the venue's may jump where its clock becomes known.
-        passed = round((at - (state._passed_at or at)) / _SECOND)
-        state.began_at = state.began_at or at
-        state._second, state._passed_at = second, at
+        passed = round((at - (judged.passed_at or at)) / _SECOND)
+        state.clock.began_at = state.clock.began_at or at
+        judged.second, judged.passed_at = second, at
         _pass_second(state, frame, max(passed, 1))
     since = at - state.stale_after_ns
     is_fresh = (not chain.at or chain.at > since) and chain.priced_at > since
@@ -3954,7 +3997,7 @@ def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
         silent_ns, why = silence(view, at)
         stale = view.live_at > 0 and silent_ns >= state.stale_after_ns
         if stale:
-            state._judge_at = at
+            judged.due_at = at
         if stale == view.quality.stale:
             continue
         view.quality.stale = stale
@@ -3988,15 +4031,16 @@ def _pass_second(state: DataState, frame: Frame, passed: int) -> None:
 
 
 def _fold_message(state: DataState, frame: Frame) -> _Touched:
-    link = state.links.get(frame.link)
+    links = state.links
+    link = links.ids.get(frame.link)
     if link is None:
-        link = state.links[frame.link] = Continuity()
-        state.begun.setdefault(frame.link, frame.seq)
+        link = links.ids[frame.link] = Continuity()
+        links.begun.setdefault(frame.link, frame.seq)
     lost: _Touched = ()
     trouble = link.take(frame)
     if trouble == "gap":
         lost = _lose_link(state, frame)
-    state.received_at[frame.link] = frame.at
+    links.received_at[frame.link] = frame.at
     if trouble:
         what = f"message_id {frame.message_id} on {frame.link}, channel "
         state.quality.note(frame.seq, trouble, what + (frame.channel or frame.type))

@@ -9,10 +9,8 @@
 liquidation is and fires what is due of the flight plan (`defend`). Gate and guard are functions
 of values; `Risk` holds the state. Only `Approved` and `Reduce` carry an order.
 
-- Errors and words: `RiskError` and its children; how figures are worded.
-- Margin: `position_margin` ─► `total_margin` ─► `MarginFigures`; `check_update`.
-- Liquidation: size, fillable and bankruptcy price of what the chain would take.
-- Funding: rate ─► index ─► payment.
+- Errors and words, Margin: `RiskError`; `position_margin` ─► `total_margin` ─► `MarginFigures`.
+- Liquidation, Funding: what the chain would take, and at which prices; rate ─► index ─► payment.
 - Holdings: `Holding`, one market as an account stands in it.
 - Front ends, Explanation: one account as the chain and as a web page shows it, and why they differ.
 - Figures, Stress: `risk_figures`, and what a shock makes of them (`stress_table`).
@@ -20,20 +18,16 @@ of values; `Risk` holds the state. Only `Approved` and `Reduce` carry an order.
 - Positions, Unsettled funding, Brackets, Account: what a subaccount holds, by its updates.
 - Candidates: what one immediate-or-cancel order would make of an account, before it is one.
 - Flight values, Exits: what a rung is; what leaving a position costs.
-- Ladder: the rungs of a plan, and below which distance each fires, the pace counted on.
-- Plan: `plan` draws a step's ladder, `due` returns which rungs fire now.
+- Ladder, Plan: below which distance each rung fires (`plan`), and which fire now (`due`).
 - Policy, Verdicts: by which rules, and what was decided.
-- Returns: how much of each market's last hour is known, its volatility and beta.
-- Valuation: each held position's margin and their sum, a price at a time.
+- Returns, Valuation: each market's volatility and beta; each position's margin, and their sum.
 - Course, Turns: where equity came from, how fast and far the market takes it, what rests.
 - Situation, Objections: what the gate judges by, and what there is against a decision, in words.
 - Entries, Cuts: how an entry meets the market, and what of it is not too much.
-- Gate: `review(decision, situation)`, the whole judgement.
-- Checks: the limits that an approved order was held to, with its figures, for readers.
+- Gate, Checks: `review(decision, situation)`, the whole judgement; the limits it held to.
 - Retreat, Triggers: how far to go back (`retreat`, `protect`), and at which levels.
 - Guard: `defend` fires what is due; `Defence` is what an account's guard remembers.
-- Watch: the account's risk second by second, for panels.
-- Upkeep: what stands on the venue: brackets go with their position, entries are taken back.
+- Watch, Upkeep: the risk second by second, for panels; what stands on the venue is looked after.
 - Outbox, Risk, Streams: what went out, the state, and the operator around it.
 
 The guard defends the distance `restore_to`. Once it is lost a move is on: its room is what prices
@@ -51,9 +45,8 @@ Protections climb the same stairs: with the room left to the day's loss and the 
 leverage that may be held; at its end all is closed as by a stop, and a V costs less than by one.
 
 A flight plan is a step's ladder of reduce-only IOC orders, the cheapest relief (distance gained per
-USDC of cost) first, costed on the book. How bad a price it accepts is another matter: every fill
-that loses less than it relieves is taken, as far as the guard's own distance is worth, and what is
-offered only beyond that is given up, and named.
+USDC of cost) first, costed on the book. Every fill that loses less than it relieves is taken, as
+far as the guard's own distance is worth; what is offered only beyond that is given up, and named.
 
 Units: sizes are signed quantums (positive is long), base units where a `Decimal`; money is quote
 quantums (1e-6 USDC); an oracle price is an integer and its power of ten; fractions are parts per
@@ -133,6 +126,7 @@ __all__ = [
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -156,6 +150,7 @@ from dydx_conn import (
     OrderState,
     PerpetualMarket,
     PositionState,
+    Profit,
     Side,
     Subaccount,
     base_to_quote,
@@ -1977,6 +1972,23 @@ def index_delta(
     )  # fmt: skip
 
 
+@dataclass(slots=True, eq=False)
+class _Unsettled:
+    """The funding of hours that passed since the chain last touched a subaccount.
+
+    `ppm` is in 1e-6 quote quantums: whoever knows the markets adds to it. `hours_owed` are those,
+    by ticker, that had no price to be computed with.
+    """
+
+    ppm: int = 0
+    hours_owed: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def quantums(self) -> int:
+        """Return what the chain would credit (negative: take) if it settled funding now."""
+        return funding_settlement([self.ppm])
+
+
 # === Brackets ===
 # What leaves a position by itself: reduce-only conditional orders that stand on the venue. Facts of
 # them, and what they have to become; nothing here sends or judges.
@@ -2004,7 +2016,8 @@ class StandingBracket(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A bracket that was sent, or found of an earlier run.
 
     `left` are the quantums that it may still trade, `sent` is the height at which it went out,
-    `seen` whether the venue has reported it. Its cancel went out `tries` times, last at `asked`.
+    `seen` whether the venue has reported it. Its cancel went out `tries` times, last at the height
+    `cancel_sent`.
     """
 
     order_id: str
@@ -2017,7 +2030,7 @@ class StandingBracket(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     named: CancelRequest
     sent: int
     seen: bool = False
-    asked: int = 0
+    cancel_sent: int = 0
     tries: int = 0
 
     @classmethod
@@ -2100,84 +2113,36 @@ def bracket_changes(
 # what only this layer knows, what is reserved in flight and the funding of hours not settled yet.
 
 
-class Account:
-    """One subaccount: collateral, positions, open orders, and what is reserved in flight.
+class _AccountOrders:
+    """What of a subaccount's orders is out: open, reserved in flight, or standing on the venue.
 
-    `trouble` is empty, or the reason why the account is not known for certain; what is known
-    stays all the same, and `unreadable` names the positions of unknown size. `polled` is set
-    while REST is queried because sockets fail: what is known is then as old as `at`. `reserved`
-    is by order id, `transferred` what was paid in since the start. `unexplained` is what of
-    the balance has no reported cause yet; `funding` what was paid of it, and what never had one.
-
-    `unsettled_ppm` is the funding of hours that passed since the chain last touched the
-    subaccount, in 1e-6 quote quantums: whoever knows the markets adds to it, and an update with
-    `settled` clears it. `hours_owed` are those, by ticker, that had no price to be computed with.
-    `by_hand` are the markets that somebody else trades in.
-
-    `brackets` stand on the venue by order id, `failed` are those that ended unfilled and why, to be
-    taken by who looks after them. `strays` are orders of ours that stand and that nothing here
-    knows: an earlier run sent them, whose client ids are in `earlier`, or they were given up.
+    All by order id: `open` as reported, `reserved` with what each does to the margin at worst.
+    `brackets` stand on the venue, `failed` are those that ended unfilled and why, to be taken by
+    who looks after them. `strays` are orders of ours that stand and that nothing here knows: an
+    earlier run sent them, whose client ids are in `earlier`, or they were given up. `crowded` is
+    the height at which one was refused for the account's pace, `time_s` the chain's clock.
     """
 
     def __init__(self, subaccount: Subaccount) -> None:
-        self.subaccount = subaccount
-        self.collateral = self.transferred = self.unsettled_ppm = 0
-        self.unexplained = self.funding = 0
-        self.hours_owed: dict[str, int] = {}
-        self.positions: dict[str, Position] = {}
-        self.unreadable: set[str] = set()
-        self.open_orders: dict[str, OrderState] = {}
+        self._subaccount = subaccount
+        self.open: dict[str, OrderState] = {}
         self.reserved: dict[str, Reservation] = {}
-        self.by_hand: set[str] = set()
         self.brackets: dict[str, StandingBracket] = {}
         self.failed: list[tuple[StandingBracket, str]] = []
         self.strays: dict[str, OrderState] = {}
         self.earlier: tuple[tuple[int, int], ...] = ()
-        self.crowded: int | None = None  # the height at which it was refused for its pace
+        self.crowded: int | None = None
+        self.time_s = 0
         self._stood: dict[int, None] = {}  # client ids of what this run let stand, newest last
-        self.height = self.time_s = self.seq = self.at = 0
-        self.trouble, self.polled = "no account snapshot yet", False
-        self._paid_in = 0
 
-    def take(self, update: AccountUpdate) -> bool:
-        """Take an update in; return whether it is of this account."""
-        if update.subaccount != self.subaccount:
-            return False
-        self.seq, self.at = update.seq, update.at
-        self.trouble, self.polled = update.doubt, update.polled
-        self.unreadable = set(update.unreadable)
-        for position in update.positions:
-            self._hold(position)
-        if update.collateral is not None:
-            self.collateral = update.collateral
-        if update.settled:
-            self.unsettled_ppm, self.hours_owed = 0, {}
-        self.transferred += update.profit.transferred - self._paid_in
-        self._paid_in = update.profit.transferred
-        self.unexplained, self.funding = update.unexplained, update.profit.funding
-        for order in update.orders:
-            self._order(order)
-        self.expire(update.height)
-        if self.by_hand:
-            resting = {state.named.ticker for state in self.resting if state.named is not None}
-            self.by_hand &= self.positions.keys() | self.unreadable | resting
-        return True
-
-    def _hold(self, state: PositionState) -> None:
-        if not state.size:
-            self.positions.pop(state.ticker, None)
-            return
-        self.positions[state.ticker] = Position(
-            ticker=state.ticker, size=state.size, entry_price=state.entry_price or None
-        )
-
-    def _order(self, state: OrderState) -> None:
+    def take(self, state: OrderState, height: int) -> None:
+        """Take in what became of an order, as it was reported at a height."""
         if state.final or state.leaving:
-            self.open_orders.pop(state.id, None)
+            self.open.pop(state.id, None)
         else:
-            self.open_orders[state.id] = state
+            self.open[state.id] = state
         if state.reason.startswith(_CROWDED):
-            self.crowded = self.height
+            self.crowded = height
         reservation = self.reserved.get(state.id)
         if reservation is None:
             self._stand(state)
@@ -2204,7 +2169,7 @@ class Account:
         bracket, named = self.brackets.get(state.id), state.named
         if bracket is not None and state.final:
             del self.brackets[state.id]
-            if state.status != "FILLED" and not bracket.asked:
+            if state.status != "FILLED" and not bracket.cancel_sent:
                 self.failed.append((bracket, state.reason or state.status))
         elif bracket is not None:
             self.brackets[state.id] = bracket.reported(state)
@@ -2212,11 +2177,6 @@ class Account:
             self.strays.pop(state.id, None)
         elif named.client_id in self._stood or is_of(named.client_id, self.earlier):
             self.strays[state.id] = state
-
-    @property
-    def is_in_doubt(self) -> bool:
-        """Return whether the equity is: a balance may be reported before its cause."""
-        return bool(self.trouble or self.unexplained)
 
     def remember(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Know the client ids of earlier runs: what of theirs still stands is looked after."""
@@ -2227,37 +2187,29 @@ class Account:
         self._stood[order.client_id] = None
         if len(self._stood) > _MOST_STOOD:
             del self._stood[next(iter(self._stood))]
-        return order_id(self.subaccount, order)
+        return order_id(self._subaccount, order)
 
-    def reserve(self, order: OrderRequest, effect: MarginFigures, verdict_id: str) -> None:
-        """Note that an order goes out, and what it does to the margin at worst."""
-        id_ = order_id(self.subaccount, order)
+    def reserve(
+        self, order: OrderRequest, effect: MarginFigures, verdict_id: str, height: int
+    ) -> None:
+        """Note that an order goes out at a height, and what it does to the margin at worst."""
+        id_ = order_id(self._subaccount, order)
         if order.order_flags != SHORT_TERM:
             self.stand(order)
         self.reserved[id_] = Reservation(
-            order=order, order_id=id_, effect=effect, verdict_id=verdict_id, sent=self.height
+            order=order, order_id=id_, effect=effect, verdict_id=verdict_id, sent=height
         )
 
     @property
     def stateful(self) -> int:
         """Return how many orders of the account stand on the venue, or are on their way there."""
         sent = {i for i, held in self.reserved.items() if held.stands} | self.brackets.keys()
-        return len(sent | {i for i, state in self.open_orders.items() if _is_stateful(state)})
-
-    @property
-    def unsettled(self) -> int:
-        """Return what the chain would credit (negative: take) if it settled funding now."""
-        return funding_settlement([self.unsettled_ppm])
-
-    @property
-    def settled(self) -> int:
-        """Return the collateral as it were then."""
-        return self.collateral + self.unsettled
+        return len(sent | {i for i, state in self.open.items() if _is_stateful(state)})
 
     @property
     def resting(self) -> list[OrderState]:
         """Return the open orders that somebody else sent."""
-        return [state for state in self.open_orders.values() if self._is_anothers(state)]
+        return [state for state in self.open.values() if self._is_anothers(state)]
 
     def _is_anothers(self, state: OrderState) -> bool:
         ours = state.id in self.reserved or state.id in self.brackets
@@ -2267,12 +2219,8 @@ class Account:
         """Return what is reserved in a market."""
         return [held for held in self.reserved.values() if held.order.ticker == ticker]
 
-    def expire(self, height: int, time_s: int = 0) -> None:
-        """Move to a block; drop the orders without an answer that can no longer fill."""
-        self.time_s = max(self.time_s, time_s)
-        if height <= self.height:
-            return
-        self.height = height
+    def expire(self, height: int) -> None:
+        """Drop, at a block, the orders without an answer that can no longer fill."""
         reserved, time_s = self.reserved, self.time_s
         self.reserved = {i: r for i, r in reserved.items() if not r.is_over(height, time_s)}
 
@@ -2283,6 +2231,78 @@ _MOST_STOOD: Final = 1_024
 
 def _is_stateful(state: OrderState) -> bool:
     return state.named is not None and state.named.order_flags != SHORT_TERM
+
+
+class Account:
+    """One subaccount: collateral, positions, orders, and the funding of hours not settled yet.
+
+    `trouble` is empty, or the reason why the account is not known for certain; what is known
+    stays all the same, and `unreadable` names the positions of unknown size. `polled` is set
+    while REST is queried because sockets fail: what is known is then as old as `at`. `transferred`
+    is what was paid in since the start, `profit` what it did since its first snapshot,
+    `unexplained` what of the balance has no reported cause yet. An update with `settled` clears
+    what is `unsettled`. `by_hand` are the markets that somebody else trades in.
+    """
+
+    def __init__(self, subaccount: Subaccount) -> None:
+        self.subaccount = subaccount
+        self.collateral = self.transferred = self.unexplained = 0
+        self.profit = Profit()
+        self.unsettled = _Unsettled()
+        self.positions: dict[str, Position] = {}
+        self.unreadable: set[str] = set()
+        self.orders = _AccountOrders(subaccount)
+        self.by_hand: set[str] = set()
+        self.height = self.seq = self.at = 0
+        self.trouble, self.polled = "no account snapshot yet", False
+
+    def take(self, update: AccountUpdate) -> bool:
+        """Take an update in; return whether it is of this account."""
+        if update.subaccount != self.subaccount:
+            return False
+        self.seq, self.at = update.seq, update.at
+        self.trouble, self.polled = update.doubt, update.polled
+        self.unreadable = set(update.unreadable)
+        for position in update.positions:
+            self._hold(position)
+        if update.collateral is not None:
+            self.collateral = update.collateral
+        if update.settled:
+            self.unsettled = _Unsettled()
+        self.transferred += update.profit.transferred - self.profit.transferred
+        self.unexplained, self.profit = update.unexplained, update.profit
+        for order in update.orders:
+            self.orders.take(order, self.height)
+        self.expire(update.height)
+        if self.by_hand:
+            resting = {x.named.ticker for x in self.orders.resting if x.named is not None}
+            self.by_hand &= self.positions.keys() | self.unreadable | resting
+        return True
+
+    def _hold(self, state: PositionState) -> None:
+        if not state.size:
+            self.positions.pop(state.ticker, None)
+            return
+        self.positions[state.ticker] = Position(
+            ticker=state.ticker, size=state.size, entry_price=state.entry_price or None
+        )
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Return whether the equity is: a balance may be reported before its cause."""
+        return bool(self.trouble or self.unexplained)
+
+    @property
+    def settled(self) -> int:
+        """Return the collateral as it were if the chain settled funding now."""
+        return self.collateral + self.unsettled.quantums
+
+    def expire(self, height: int, time_s: int = 0) -> None:
+        """Move to a block; drop the orders without an answer that can no longer fill."""
+        self.orders.time_s = max(self.orders.time_s, time_s)
+        if height > self.height:
+            self.height = height
+            self.orders.expire(height)
 
 
 # === Candidates ===
@@ -3868,15 +3888,15 @@ class Valuation:
         Without a price there is no figure yet: the hours are owed until there is.
         """
         account = self.account
-        owed, account.hours_owed = account.hours_owed, {}
+        owed, account.unsettled.hours_owed = account.unsettled.hours_owed, {}
         for ticker, e in self.held.items():
             due, delta = hours + owed.get(ticker, 0), None
             if e.view is not None and e.market is not None:
                 delta = index_delta(e.view, e.market, due, worst_for=e.quantums)
             if delta is not None:
-                account.unsettled_ppm += funding_settlement_ppm(e.quantums, delta, 0)
+                account.unsettled.ppm += funding_settlement_ppm(e.quantums, delta, 0)
             elif due:
-                account.hours_owed[ticker] = due
+                account.unsettled.hours_owed[ticker] = due
         self.sum()
 
     def settle_at(self, collateral: int) -> None:
@@ -3885,8 +3905,8 @@ class Valuation:
         Of an account that holds what is known here; it takes the place of what was reckoned for
         hours that passed.
         """
-        self.account.unsettled_ppm = (collateral - self.account.collateral) * PPM
-        self.account.hours_owed = {}
+        self.account.unsettled.ppm = (collateral - self.account.collateral) * PPM
+        self.account.unsettled.hours_owed = {}
         self.sum()
 
     def sum(self) -> None:
@@ -3908,7 +3928,7 @@ class Valuation:
     def reserved(self) -> MarginFigures:
         """Return the margin as if every order in flight had filled at its worst, others' too."""
         margin = self.margin
-        for reservation in self.account.reserved.values():
+        for reservation in self.account.orders.reserved.values():
             margin = combined(margin, reservation.effect)
         for order, quote in self.resting():
             held, interest = self.size(order.market.ticker), self.interest(order.view)
@@ -3921,7 +3941,7 @@ class Valuation:
 
         Not those that only reduce: they make nothing worse but the price they get.
         """
-        for state in self.account.resting:
+        for state in self.account.orders.resting:
             view = None if state.named is None else self.views.get(state.named.ticker)
             order = None if view is None else _standing_order(state, view)
             if order is not None:
@@ -3944,7 +3964,7 @@ class Valuation:
         One that was sent before the position changed sides reduces nothing, and what waits for its
         price, nothing for certain.
         """
-        held, waiting = self.size(ticker), self.account.in_flight(ticker)
+        held, waiting = self.size(ticker), self.account.orders.in_flight(ticker)
         return [r for r in waiting if r.order.signed_quantums * held < 0 and not r.stands]
 
     def reducing(self, patience: int = _ANSWER_BLOCKS) -> frozenset[str]:
@@ -4674,7 +4694,7 @@ class _Case(msgspec.Struct, frozen=True, gc=False):
 def _unready(case: _Case) -> Iterator[_Objection]:
     """Yield what speaks against any new risk in this market now, whatever its size."""
     valued, ticker = case.now.valued, case.market.ticker
-    if pending := valued.account.in_flight(ticker):
+    if pending := valued.account.orders.in_flight(ticker):
         yield _waiting(pending[-1], valued.account.height)
     yield from _astray(valued.account, ticker)
     yield from dangers(case.now)
@@ -4691,7 +4711,7 @@ def _unready(case: _Case) -> Iterator[_Objection]:
 
 def _astray(account: Account, ticker: str) -> Iterator[_Objection]:
     """Yield that an order of an earlier run may still fill: with another one it would be twice."""
-    for state in account.strays.values():
+    for state in account.orders.strays.values():
         if state.named is not None and state.named.ticker == ticker:
             number = state.named.client_id
             why = f"an order of an earlier run, client id {number}, is still to be taken back"
@@ -4814,9 +4834,9 @@ def _measured(case: _Case, candidate: Candidate) -> Iterator[tuple[Reason, str, 
 def _occupied(valued: Valuation) -> Set[str]:
     """Return the markets in which something is held, or will be if what is in flight fills."""
     account = valued.account
-    if not (account.reserved or account.unreadable or account.open_orders):
+    if not (account.orders.reserved or account.unreadable or account.orders.open):
         return valued.held.keys()
-    orders = [reservation.order for reservation in account.reserved.values()]
+    orders = [reservation.order for reservation in account.orders.reserved.values()]
     growing = {order.ticker for order in orders if not order.reduce_only}
     growing |= {order.market.ticker for order, _ in valued.resting()}
     return valued.held.keys() | account.unreadable | growing
@@ -4912,7 +4932,7 @@ def _standing(case: _Case, delta: int, subticks: int) -> Candidate | _Objection:
         return _below_step(market, delta)
     if not case.view.chain.time_ns:
         return "UNKNOWN_HEIGHT", "no block time seen yet: an order that stands has an end", {}
-    most, open_ = stateful_order_limit(now.valued.margin.net_collateral), account.stateful
+    most, open_ = stateful_order_limit(now.valued.margin.net_collateral), account.orders.stateful
     if open_ >= most:
         why = f"{open_} orders stand on the venue, it takes {most} of an equity like this"
         return "ORDER_RATE", why, {"open": open_, "limit": most}
@@ -5151,7 +5171,9 @@ def _filled(now: Situation) -> tuple[int, list[Holding]]:
     valued, fee_ppm = now.valued, now.policy.taker_fee_ppm
     views, collateral = valued.views, valued.account.settled
     sizes = {ticker: valued.size(ticker) for ticker in valued.held}
-    for order in [r.order for r in valued.account.reserved.values() if not r.order.reduce_only]:
+    for order in [
+        r.order for r in valued.account.orders.reserved.values() if not r.order.reduce_only
+    ]:
         if (grid := views[order.ticker].market) is not None:
             quote = grid.quote_quantums(order.quantums, order.subticks)
             collateral -= quote if order.side == "BUY" else -quote
@@ -5960,7 +5982,7 @@ class StandingPace:
         sent = self._sent
         while sent and sent[0][0] <= height - _PACE_BLOCKS:
             sent.popleft()
-        crowded = self._account.crowded
+        crowded = self._account.orders.crowded
         if crowded is not None and height - crowded < _CROWDED_BLOCKS:
             return _MOST_IN_PACE
         return len(sent)
@@ -6007,15 +6029,15 @@ class Upkeep:
         self._flat: dict[str, int] = {}  # since which height nothing is held of a market
         self._failures: dict[tuple[str, BracketKind], tuple[int, int]] = {}  # how many, and when
         self._unwanted: set[str] = set()  # markets whose entries are taken back
-        self._asked: dict[str, int] = {}  # when an entry's cancel went out
+        self._cancel_sent: dict[str, int] = {}  # when an entry's cancel went out
 
     @property
     def is_idle(self) -> bool:
         """Return whether nothing stands, and nothing is to."""
         account = self._account
-        if self.levels or account.brackets or account.strays:
+        if self.levels or account.orders.brackets or account.orders.strays:
             return False
-        return not any(held.stands for held in account.reserved.values())
+        return not any(held.stands for held in account.orders.reserved.values())
 
     def mean(self, ticker: str, levels: Levels | None) -> None:
         """Leave what is held of a market at other prices from now on; None is at none."""
@@ -6030,7 +6052,7 @@ class Upkeep:
     def decide(self, decision: Decision) -> None:
         """Take back the entries of a market that a decision does not add to."""
         ticker, target = decision.ticker, decision.target_usdc
-        entries = [r.order for r in self._account.in_flight(ticker) if r.stands]
+        entries = [r.order for r in self._account.orders.in_flight(ticker) if r.stands]
         if any(target * order.signed_quantums <= 0 for order in entries) or (
             abs(target) <= abs(decision.previous_usdc)
         ):
@@ -6038,7 +6060,9 @@ class Upkeep:
 
     def take_back(self) -> None:
         """Take back all entries."""
-        self._unwanted |= {r.order.ticker for r in self._account.reserved.values() if r.stands}
+        self._unwanted |= {
+            r.order.ticker for r in self._account.orders.reserved.values() if r.stands
+        }
 
     def look(self, look: Look) -> Iterator[Bracket | Withdraw | Denied]:
         """Yield what has to go out now, numbered on from the look's numbers."""
@@ -6049,8 +6073,8 @@ class Upkeep:
             if isinstance(verdict, Bracket):
                 order = msgspec.structs.replace(verdict.order, client_id=client_id)
                 verdict = msgspec.structs.replace(verdict, order=order)
-                id_, client_id = account.stand(order), (client_id + 1) % 2**32
-                account.brackets[id_] = StandingBracket.of(id_, order, account.height)
+                id_, client_id = account.orders.stand(order), (client_id + 1) % 2**32
+                account.orders.brackets[id_] = StandingBracket.of(id_, order, account.height)
                 self.pace.count(account.height, look.event.at)
             yield msgspec.structs.replace(verdict, id=f"V{number}")
             number += 1
@@ -6058,7 +6082,7 @@ class Upkeep:
     def _adopt(self, look: Look) -> dict[str, CancelRequest]:
         """Take on the brackets of an earlier run, and where they leave; return what is none."""
         account, entries = self._account, dict[str, CancelRequest]()
-        for id_, state in [*account.strays.items()]:
+        for id_, state in [*account.orders.strays.items()]:
             view = look.valued.views.get(state.named.ticker) if state.named is not None else None
             if view is None or view.market is None:
                 continue
@@ -6067,8 +6091,8 @@ class Upkeep:
                 entries[id_] = state.named
             if found is None:
                 continue
-            del account.strays[id_]
-            account.brackets[id_] = found
+            del account.orders.strays[id_]
+            account.orders.brackets[id_] = found
             is_long = found.side == "SELL"
             known = self.levels.get(found.ticker)
             if known is None:
@@ -6080,7 +6104,7 @@ class Upkeep:
         return entries
 
     def _failed(self, look: Look) -> Iterator[Denied]:
-        failed, self._account.failed = self._account.failed, []
+        failed, self._account.orders.failed = self._account.orders.failed, []
         for bracket, reason in failed:
             key, view = (bracket.ticker, bracket.kind), look.valued.views[bracket.ticker]
             count, _ = self._failures.get(key, (0, 0))
@@ -6097,8 +6121,12 @@ class Upkeep:
     def _entries(self, look: Look, strays: Mapping[str, CancelRequest]) -> Iterator[Withdraw]:
         """Yield the cancels of entries that stand and may not, or are not wanted."""
         account = self._account
-        entries = {r.order_id: cancel(r.order) for r in account.reserved.values() if r.stands}
-        self._asked = {i: at for i, at in self._asked.items() if i in entries or i in strays}
+        entries = {
+            r.order_id: cancel(r.order) for r in account.orders.reserved.values() if r.stands
+        }
+        self._cancel_sent = {
+            i: at for i, at in self._cancel_sent.items() if i in entries or i in strays
+        }
         self._unwanted &= {named.ticker for named in entries.values()}
         for id_, named in (*entries.items(), *strays.items()):
             why = look.why_not(named.ticker)
@@ -6106,18 +6134,18 @@ class Upkeep:
                 why = "it is not wanted any more"
             if id_ in strays:
                 why = "nobody knows what it is for"
-            if why and self._is_due(self._asked.get(id_)):
-                self._asked[id_] = account.height
+            if why and self._is_due(self._cancel_sent.get(id_)):
+                self._cancel_sent[id_] = account.height
                 yield self._withdraw(look, named, f"the entry is taken back: {why}")
 
-    def _is_due(self, asked: int | None) -> bool:
-        return asked is None or self._account.height - asked >= _ANSWERED
+    def _is_due(self, sent: int | None) -> bool:
+        return sent is None or self._account.height - sent >= _ANSWERED
 
     def _brackets(self, look: Look) -> Iterator[Bracket | Withdraw]:
         account, valued = self._account, look.valued
         if account.trouble:
             return  # what is held is not known: what stands reduces, and no more
-        standing = [*account.brackets.values()]
+        standing = [*account.orders.brackets.values()]
         tickers = [*dict.fromkeys((*(bracket.ticker for bracket in standing), *self.levels))]
         for ticker in tickers:
             if (held := valued.known_size(ticker)) is not None:
@@ -6135,7 +6163,7 @@ class Upkeep:
         view, held = look.valued.views.get(ticker), look.valued.known_size(ticker)
         if view is None or view.market is None or held is None:
             return
-        stays = [b for b in pieces if not (b.asked or self._is_lost(b))]
+        stays = [b for b in pieces if not (b.cancel_sent or self._is_lost(b))]
         can, levels = self._can_place(view, kind, look.event.at), self.levels.get(ticker)
         if levels is not None and not can and stays:
             # Elsewhere than it is to be is better than nowhere.
@@ -6143,7 +6171,7 @@ class Upkeep:
             meant = levels.trigger(kind) and stays[-1].trigger
             levels = msgspec.structs.replace(levels, **{name: meant})
         change = bracket_changes(held, levels, stays, (kind,))
-        again = [b for b in pieces if b not in stays and self._is_due(b.asked or None)]
+        again = [b for b in pieces if b not in stays and self._is_due(b.cancel_sent or None)]
         yield from self._cancels(look, [*change.withdraw, *again], held)
         if levels is not None and can:
             for _, quantums in change.place:
@@ -6152,7 +6180,7 @@ class Upkeep:
     def _forget(self, ticker: str, held: int) -> None:
         """Let go of where a position was left, once it is certain to be none any more."""
         height = self._account.height
-        if held or self._account.in_flight(ticker):
+        if held or self._account.orders.in_flight(ticker):
             self._flat.pop(ticker, None)
         elif height - self._flat.setdefault(ticker, height) > _LATE_BLOCKS:
             self.mean(ticker, None)
@@ -6169,10 +6197,10 @@ class Upkeep:
         why = "what is held, or where it is left, changed" if held else "nothing is held any more"
         for bracket in brackets:
             if bracket.tries >= _MOST_TRIES and not bracket.seen:
-                del account.brackets[bracket.order_id]
+                del account.orders.brackets[bracket.order_id]
                 continue
-            account.brackets[bracket.order_id] = msgspec.structs.replace(
-                bracket, asked=max(account.height, 1), tries=bracket.tries + 1
+            account.orders.brackets[bracket.order_id] = msgspec.structs.replace(
+                bracket, cancel_sent=max(account.height, 1), tries=bracket.tries + 1
             )
             words = _kind_words(bracket.kind)
             yield self._withdraw(look, bracket.named, f"the {words} is taken back: {why}")
@@ -6201,7 +6229,7 @@ class Upkeep:
 
     def _withdraw(self, look: Look, named: CancelRequest, why: str) -> Withdraw:
         if not named.good_til_block_time:
-            until = self._account.time_s + _STANDS_S  # no cancel ends before its order
+            until = self._account.orders.time_s + _STANDS_S  # no cancel ends before its order
             named = msgspec.structs.replace(named, good_til_block_time=until)
         return Withdraw(
             id="", ticker=named.ticker, cancel=named, seq=look.event.seq, at=look.event.at, why=why
@@ -6447,7 +6475,7 @@ class Risk:
     @property
     def memory(self) -> Memory:
         """Return what a next run of the account has to know of this one."""
-        course = self._course.memory(self.account.funding, self.policy)
+        course = self._course.memory(self.account.profit.funding, self.policy)
         now = self._elapsed.now
         course = course.beside(now, self.closest, self.next_client_id, self._upkeep.levels)
         return self._outbox.memory(self._rest.memory(course, now))
@@ -6491,13 +6519,13 @@ class Risk:
 
     def _take(self, update: AccountUpdate) -> list[Judgement]:
         account, before = self.account, self.valued.margin
-        doubted, paid_in, funding = account.trouble, account.transferred, account.funding
+        doubted, paid_in, funding = account.trouble, account.transferred, account.profit.funding
         if account.take(update):
             account.at = self._elapsed.now
             if doubted and before.known:
                 self._course.doubt(before.net_collateral)
             moved = account.transferred - paid_in
-            if moved and moved == account.funding - funding:
+            if moved and moved == account.profit.funding - funding:
                 self._course.explain(moved)
             self.valued.load()
             notional, flat = self.valued.margin.notional, not self.valued.held
@@ -6539,7 +6567,7 @@ class Risk:
         if self._elapsed.now // _DAY_NS != self._course.day:
             self._settle()  # a day ends for whoever holds nothing, too
         self._reopen()
-        if hours or self.account.hours_owed:
+        if hours or self.account.unsettled.hours_owed:
             before = self.valued.margin
             self.valued.fund(hours)
             self._defence.move.go(before, self.valued.margin)
@@ -6559,7 +6587,7 @@ class Risk:
         if not (margin.unknown or account.is_in_doubt):
             day, paid_in = self._elapsed.now // _DAY_NS, account.transferred
             course, was = self._course, is_sunk(self._course, self.policy)
-            course.move(margin.net_collateral, paid_in, day, self.policy, account.funding)
+            course.move(margin.net_collateral, paid_in, day, self.policy, account.profit.funding)
             if not was and is_sunk(course, self.policy):
                 self._rest.begin((), self._elapsed.now, self.policy.cool_down_ns, whole=True)
 
@@ -6624,9 +6652,10 @@ class Risk:
         order = verdict.order
         self.next_client_id = (order.client_id + 1) % 2**32  # a uint32 on the chain
         self._outbox.order(self._elapsed.now)
-        self.account.reserve(order, worsened(base, verdict.after), verdict.id)
+        effect, height = worsened(base, verdict.after), self.account.height
+        self.account.orders.reserve(order, effect, verdict.id, height)
         if order.order_flags != SHORT_TERM:
-            self._upkeep.pace.count(self.account.height, verdict.at)
+            self._upkeep.pace.count(height, verdict.at)
 
 
 # === Streams ===

@@ -181,7 +181,7 @@ class Scored(msgspec.Struct, frozen=True, gc=False):
     """A market as of frame `seq`: its view and its newest scores, made when they are read.
 
     All of it is read within the frame, as views and engines go on with the next one: a `Scored`
-    kept longer raises `SignalError`. A `Score` is a value and stays.
+    read later raises `SignalError`. A `Score` is a value and stays.
     """
 
     ticker: str

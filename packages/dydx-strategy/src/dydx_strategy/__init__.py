@@ -499,7 +499,7 @@ class _Pacing:
     def wait_to_turn(self, ticker: str, at: int) -> str:
         """Return why the far side of a turn has to wait, its near side done; empty if it need not.
 
-        The turn kept the pace as a whole.
+        The turn met the pace as a whole.
         """
         on_its_way = self.open_usdc(ticker)
         waits = f"an order for {on_its_way:+,.0f} USDC is in flight" if on_its_way else ""
@@ -1449,7 +1449,7 @@ class _Watched:
         self.due = 0
         self.troubled_at: int | None = None
         self.since: int | None = None  # when something held was first seen
-        self.asked_until = 0  # an entry may be on its way so long
+        self.entering_until = 0  # an entry may be on its way so long
         self.rests_until = 0
 
     def takes(self, _: MarketView) -> bool:
@@ -1513,7 +1513,7 @@ class _Watcher(Generic[_W, _L]):
         """Give up the place of an entry that has failed."""
         market = self._markets.get(outcome.ticker)
         if market is not None and outcome.kind in ("denied", "expired"):
-            market.asked_until = 0
+            market.entering_until = 0
 
     def _report(self, scored: Scored, held: Holdings, why: str) -> Iterable[Decision]:
         silent_since = self._reported_at
@@ -1541,7 +1541,7 @@ class _Watcher(Generic[_W, _L]):
         size = self.settings.market_share * (held.equity_usdc or 0.0)
         entered = self._enter(market, scored, size)
         if not isinstance(entered, str):
-            market.asked_until = scored.at + _ns(self._asks_s)
+            market.entering_until = scored.at + _ns(self._asks_s)
         return entered
 
     def _in_trouble(self, market: _W, scored: Scored, usdc: float, why: str) -> Decision | str:
@@ -1560,7 +1560,9 @@ class _Watcher(Generic[_W, _L]):
             known = held.equity_usdc is not None
             return "no equity is left" if known else "the account's equity is not known"
         # What is on its way to be held takes its place, too.
-        taken = {t for t, one in self._markets.items() if one.asked_until > scored.at}.union(held)
+        taken = {t for t, one in self._markets.items() if one.entering_until > scored.at}.union(
+            held
+        )
         if len(taken - {scored.ticker}) >= self.settings.positions:
             return f"no place: {len(taken)} of {self.settings.positions} markets held"
         return ""
@@ -2340,7 +2342,7 @@ def _of_leg(scored: Scored, leg: _Leg, target: float, *reasons: str) -> Decision
 
 # === Belief ===
 # What counts as a decision: every field of its type, every figure within its bounds, and an intent
-# that somebody can mean. Whose it is, is said by whoever asks.
+# that somebody can mean. Whose it is, is for whoever calls to add.
 
 
 class _NoDecisionError(Exception):
@@ -2569,7 +2571,7 @@ class AllocatorSettings(Pace):
         return [(one, one.weight / whole) for one in self.strategies]
 
     @model_validator(mode="after")
-    def _told_apart(self) -> Self:
+    def _distinct_titles(self) -> Self:
         titles = [one.title for one in self.strategies]
         if len({*titles}) < len(titles):
             raise ValueError(f"expected a name for each of two that use the same, got {titles}")
@@ -3770,7 +3772,7 @@ def throttle(seconds: float) -> _Passing:
 
 
 def debounce(seconds: float, share: float = Pace().same_share) -> _Passing:
-    """Let a market's target pass unless the last one that passed said the same a moment ago.
+    """Let a market's target pass unless the last one that passed was the same a moment ago.
 
     The same is within a `share` of each other; `seconds` later it is news again. Beside that it is
     as `throttle` is. The target again (a), another one (b):

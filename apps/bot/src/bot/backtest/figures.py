@@ -136,7 +136,7 @@ class _Account:
 
     def __init__(self, bot: Bot, since_ns: int) -> None:
         self.bot, self.until = bot, bot.data.at
-        self.since = max(bot.data.began_at, since_ns)
+        self.since = max(bot.data.clock.began_at, since_ns)
         self.ledger = bot.venue.ledger if isinstance(bot.venue, PaperVenue) else None
         self.points = [] if self.ledger is None else [*self.ledger.history.points]
         self.equity = () if self.ledger is None else self._equity(self.ledger)

@@ -3,7 +3,7 @@
     figures, trades, what was held of one run or several ─► judged ─► Judged ─► words
 
 Returns are hourly: fewer than a day of them, and trades that are too few, have no interval. A
-result within the interval of chance is said to be luck.
+result within the interval of chance is called luck.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

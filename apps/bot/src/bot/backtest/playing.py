@@ -27,10 +27,12 @@ from bot.ending import Ended, begin_frame, between_frames, whole
 from bot.live.commands import RUN, options_as_recorded
 from bot.live.runs import seldom_stopped
 from bot.progress import Progress
+from bot.report.assumed import assumed_words
 from bot.run.beside import begun
 from bot.run.budget import watched
 from bot.run.composition import Bot, Options, raised
 from bot.run.front import Front
+from bot.run.paper import book_model_of
 from bot.run.resume import ACCOUNT
 from bot.times import utc
 
@@ -91,6 +93,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     `failure` is what it raised, "" if nothing; not `complete` is one that was ended early. `damage`
     names what of the recording is lost, `acts` counts what of the recorded run is left out, `early`
     updates of books that a loss had made unknown; `trouble` is why something was not written.
+    `assumed` is what of a history is not of its time, in words.
     """
 
     strategy: str
@@ -104,6 +107,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     early: int
     trades: tuple[Row, ...]
     trouble: str = ""
+    assumed: tuple[str, ...] = ()
 
 
 class Played(NamedTuple):
@@ -382,6 +386,7 @@ class _Seen:
             failure="" if error is None else raised(error), damage=(*source.recording.damage,),
             acts=source.acts, early=bot.data.counts().get("early", 0),
             trades=tuple(_rows(label, source.name, bot, self._watch.of(bot))),
+            assumed=assumed_words(source.recording.header, book_model_of(bot.options.paper)),
         )  # fmt: skip
         part = Part(
             figures=figures,

@@ -201,6 +201,7 @@ def head_lines(outcomes: Sequence[Outcome], span: Span) -> list[str]:
         doubt = found.optimism if len(outcomes) == 1 else None  # of several each has its own
         traded_on = fidelity_words({"fidelity": found.fidelity, "optimism": doubt})
         lines.append(f"fidelity     {traded_on}")
+        lines += [f"assumed      {words}" for words in one.assumed]
         lines += [f"damage       {line}" for line in one.damage]
         if one.acts:
             what = "of the recorded run are left out: bot replay has them"

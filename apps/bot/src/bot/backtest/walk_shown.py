@@ -28,6 +28,8 @@ def print_walk(walk: Walk, stream: TextIO, width: int | None = None) -> None:
     console = Canvas(stream, width)
     if not walk.complete:
         console.put("ended early  not all folds were walked")
+    for words in walk.assumed:
+        console.put(one_line(f"assumed      {words}"))
     console.titled(f"folds: the best {words_of(walk.objective)} of each training", _folds(walk))
     console.titled("all tests, USDC", _variants(walk))
     for line in _total_lines(walk):

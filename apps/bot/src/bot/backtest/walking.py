@@ -72,7 +72,8 @@ class Walk(msgspec.Struct, frozen=True, kw_only=True):
     """A walk as plain values: money in USDC; what is unknown is null.
 
     `total` joins the tests of what was chosen, `judged` says how far that can be believed, and
-    `efficiency` is None where the trainings made nothing.
+    `efficiency` is None where the trainings made nothing. `assumed` is what of its histories is not
+    of their time.
     """
 
     schema: str = SCHEMA
@@ -83,6 +84,7 @@ class Walk(msgspec.Struct, frozen=True, kw_only=True):
     efficiency: float | None
     judged: Judged
     complete: bool
+    assumed: tuple[str, ...] = ()
     conventions: tuple[str, ...] = (*CONVENTIONS, *INTERVALS, *WALKED)
 
 
@@ -164,6 +166,7 @@ class Walking:
             variants=tuple(self._always(steps)),
             total=joined(runs) if runs else Figures(),
             efficiency=efficiency(steps), judged=judged(self._parts), complete=self._complete,
+            assumed=(*dict.fromkeys(words for one in self._chosen for words in one.assumed),),
         )  # fmt: skip
 
     def _step(self, step: Walked, ran: Outcome) -> Step:

@@ -25,14 +25,17 @@ from bot.progress import Progress
 def fitted(recordings: Iterable[Iterable[Frame]], seconds: float | None = None) -> BookModel:
     """Fit the book of each market on recordings; those that have too little of it are left out."""
     fits: dict[str, BookFit] = {}
+    since_ns = until_ns = 0
     for frames in recordings:
         state = DataState()
         goes_on = until(seconds, lambda _: True)
         for frame in takewhile(goes_on, frames):
+            since_ns, until_ns = min(since_ns or frame.at, frame.at), max(until_ns, frame.at)
             for view in step(state, frame) if frame.link != "node" else ():
                 fits.setdefault(view.ticker, BookFit()).see(view)
     made = {ticker: fit.terms() for ticker, fit in sorted(fits.items())}
-    return BookModel(markets={ticker: terms for ticker, terms in made.items() if terms})
+    markets = {ticker: terms for ticker, terms in made.items() if terms}
+    return BookModel(markets=markets, since_ns=since_ns, until_ns=until_ns)
 
 
 def calibrate_books(arguments: argparse.Namespace) -> int:

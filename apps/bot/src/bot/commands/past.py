@@ -255,7 +255,7 @@ COMMANDS: Final[dict[str, Command]] = {
         "turnover, slippage, the guard and why trades ended, by market and in total, with the "
         "conventions they follow, and how far fills can be believed. Each figure has an interval "
         "where the span is long enough, and the result is held against buying and holding, and "
-        "against random strategies of the same turnover: what chance explains is said to be luck. "
+        "against random strategies of the same turnover: what chance explains is called luck. "
         "What does not exist is a dash. A file of code is run, with all rights of this program.",
         (
             ("bot backtest", "the bundled recording, as configured"),

@@ -3,7 +3,7 @@
     what was typed ─► variables ─► recording ─► file ─► profile ─► defaults    the first that has it
                            └──── load ──► Loaded: Settings, the origin of each, a hash
 
-All by which a run decides is its `text`, kept in its recording, and the `hash` over it.
+All by which a run decides is its `text`, written in its recording, and the `hash` over it.
 """
 
 import hashlib

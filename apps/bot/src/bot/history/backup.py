@@ -41,11 +41,13 @@ from bot.database.tables import (
     TABLES,
     decisions,
     engine_of,
+    equity_days,
     explained,
     file_of,
     metadata,
     order_blocks,
     order_counts,
+    order_sums,
     runs,
     shown,
     upgrade,
@@ -72,7 +74,8 @@ _KINDS: Final = {
 _STAYS: Final = ("halted-*.json", "claimed-*.json", "api-*.token")
 _CHUNK: Final = 1 << 20
 _ROWS: Final = 1_000
-_COUNTED: Final = (order_blocks, order_counts)  # the database does that by itself
+# The database sums these up by itself.
+_COUNTED: Final = (equity_days, order_blocks, order_counts, order_sums)
 
 
 # === Backup ===

@@ -2,7 +2,7 @@
 
     positions ──► realized, unrealized ──┐
     funding_payments, fills ──► funding, fees ──┼──► a line a group, and their sum
-    equity_points ──► equity at begin and end, drawdown ──┘
+    equity_days ──► equity at begin and end, drawdown ──┘
 
 What a position has realized counts when it closed, or when it was last looked at; what it is worth
 beyond that counts there too. What is not stored by a group is None, and the output says so.
@@ -12,14 +12,16 @@ import argparse
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Final
 
 import sqlalchemy
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, select
 
+from bot.database.days import DAY_NS
 from bot.database.tables import (
+    equity_days,
     equity_points,
     fills,
     funding_payments,
@@ -44,7 +46,6 @@ from bot.history.reading import (
 from bot.history.when import chosen, span, span_words
 from bot.times import iso, utc
 
-_DAY_NS: Final = 86_400_000_000_000
 _SUMS: Final = ("realized", "unrealized", "funding", "fees", "transfers")
 FIELDS: Final = (
     "group", "realized_usdc", "unrealized_usdc", "funding_usdc", "fees_usdc", "net_usdc",
@@ -69,15 +70,15 @@ class Group:
         return sums["realized"] + sums["unrealized"] + sums["funding"] - sums["fees"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Choice:
-    """Which rows count, and by what they are grouped."""
+    """Which rows count, and by what they are grouped; of tickers () for any."""
 
     by: str
-    runs: Mapping[int, RowMapping]
-    tickers: tuple[str, ...]
     since: int | None
     until: int | None
+    runs: Mapping[int, RowMapping] = field(default_factory=dict)
+    tickers: tuple[str, ...] = ()
 
     def key(self, run_id: int, ticker: str, day: int) -> Any:
         """Return the group that a row belongs to."""
@@ -85,7 +86,7 @@ class Choice:
 
 
 GROUPS: Final[dict[str, Callable[[RowMapping, str, int], Any]]] = {
-    "day": lambda _, __, day: utc(day * _DAY_NS)[:10],
+    "day": lambda _, __, day: utc(day * DAY_NS)[:10],
     "run": lambda run, _, __: run["id"],
     "market": lambda _, ticker, __: ticker,
     "strategy": lambda run, _, __: str((run["config"] or {}).get("strategy", "not stored")),
@@ -95,25 +96,33 @@ GROUPS: Final[dict[str, Callable[[RowMapping, str, int], Any]]] = {
 def pnl(arguments: argparse.Namespace) -> int:
     """Print what runs have earned."""
     url = chosen_url(arguments)
+    choice = Choice(
+        chosen("a group", arguments.by, GROUPS),
+        *span(arguments.since, arguments.until, time.time_ns()),
+    )
     try:
         with reading(url) as connection:
-            choice = _choice(connection, arguments)
+            choice = _narrowed(connection, arguments, choice)
             groups, total = summed(connection, choice)
             nothing = empty_words(connection)
     except NothingYetError as error:
-        return nothing_yet(arguments, error, "bot.pnl/1", FIELDS)
-    return printed(arguments, Listing(
-        schema="bot.pnl/1", fields=FIELDS,
+        return nothing_yet(arguments, error, _listed(choice, {}, Group(), ()))
+    lines = _lines(groups, total, choice, shown(url), nothing)
+    return printed(arguments, _listed(choice, groups, total, [*lines]))
+
+
+def _listed(
+    choice: Choice, groups: Mapping[Any, Group], total: Group, lines: Sequence[str]
+) -> Listing:
+    return Listing(
+        schema="bot.pnl/1", fields=FIELDS, lines=lines,
         rows=[_fields(key, group) for key, group in groups.items()],
-        lines=[*_lines(groups, total, choice, shown(url), nothing)],
         about={"by": choice.by, "since": iso(choice.since), "until": iso(choice.until),
                "total": _fields("total", total)},
-    ))  # fmt: skip
+    )  # fmt: skip
 
 
-def _choice(connection: Connection, arguments: argparse.Namespace) -> Choice:
-    by = chosen("a group", arguments.by, GROUPS)
-    since, until = span(arguments.since, arguments.until, time.time_ns())
+def _narrowed(connection: Connection, arguments: argparse.Namespace, choice: Choice) -> Choice:
     terms: list[ColumnElement[bool]] = []
     if arguments.run is not None:
         require_run(connection, arguments.run)
@@ -127,9 +136,7 @@ def _choice(connection: Connection, arguments: argparse.Namespace) -> Choice:
         there = {*connection.execute(select(positions.c.ticker).distinct()).scalars()}
         tickers = tuple(chosen("a ticker", part, there) for part in arguments.ticker.split(","))
     found = connection.execute(select(runs).where(*terms).order_by(runs.c.id)).mappings()
-    return Choice(
-        by=by, runs={run["id"]: run for run in found}, tickers=tickers, since=since, until=until
-    )
+    return replace(choice, runs={run["id"]: run for run in found}, tickers=tickers)
 
 
 # === Sums ===
@@ -174,7 +181,7 @@ def _amounts(connection: Connection, choice: Choice) -> Iterator[Amount]:
         if choice.by == "market":
             kinds[0] = ticker
         elif choice.by == "day":
-            kinds[1] = (at // _DAY_NS).label("day")
+            kinds[1] = (at // DAY_NS).label("day")
         grouped = [each for each in kinds if each is not _ANY_TICKER and each is not _ANY_DAY]
         terms: list[ColumnElement[bool]] = []
         terms += [ticker.in_(choice.tickers)] if choice.tickers else []
@@ -239,8 +246,26 @@ def _spans(
     connection: Connection, choice: Choice, run_id: int
 ) -> Iterator[tuple[int, Point, Point, float, tuple[int, int]]]:
     """Yield for each day of a run its first and last point, its drawdown, least and most equity."""
+    for end in (choice.since, choice.until):
+        if (end or 0) % DAY_NS:
+            yield from _parts_of_days(connection, choice, run_id)
+            return
+    of = equity_days.c
+    query = select(equity_days).where(of.run_id == run_id).order_by(of.day)
+    if choice.since is not None:
+        query = query.where(of.day >= choice.since // DAY_NS)
+    if choice.until is not None:
+        query = query.where(of.day < choice.until // DAY_NS)
+    for row in connection.execute(query):
+        ends = (row.began, row.first or 0), (row.ended, row.last or 0)
+        yield row.day, *ends, row.drawdown or 0.0, (row.least or 0, row.most or 0)
+
+
+def _parts_of_days(
+    connection: Connection, choice: Choice, run_id: int
+) -> Iterator[tuple[int, Point, Point, float, tuple[int, int]]]:
     at, equity = equity_points.c.at, equity_points.c.equity
-    day = (at // _DAY_NS).label("day")
+    day = (at // DAY_NS).label("day")
     ends = func.min(equity), func.max(equity)
     query = select(day, func.min(at), func.max(at), func.max(equity_points.c.drawdown), *ends)
     query = query.where(equity_points.c.run_id == run_id)

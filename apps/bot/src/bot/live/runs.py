@@ -164,7 +164,7 @@ def on_dashboard(arguments: argparse.Namespace) -> bool:
 
 
 def asks(arguments: argparse.Namespace) -> bool:
-    """Return whether somebody at a terminal without a dashboard can be asked."""
+    """Return whether somebody at a terminal without a dashboard can answer."""
     there = sys.stdin.isatty() and sys.stderr.isatty()
     return there and not (arguments.json or on_dashboard(arguments))
 

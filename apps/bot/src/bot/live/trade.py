@@ -3,7 +3,7 @@
     key, network, account ──► fit? ──► Trader ──► WireVenue (bot.run.wire) ──► the run (runs)
 
 One bot a subaccount (`claim`), which is as its last run left it, or it begins halted (`reconcile`).
-A run ends in steps: what is held leaves, with --flatten or if whoever is asked wants it (`leave`);
+A run ends in steps: what is held leaves, with --flatten or if a person answers so (`leave`);
 what is open is taken off the books; then the sources are let go. What is still held is in the
 report: nobody guards it any more.
 """

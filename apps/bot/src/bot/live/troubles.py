@@ -186,5 +186,5 @@ class Troubles:
     def is_over(self) -> bool:
         """Return whether the terminal is lost, and nothing is left to guard or to cancel."""
         account = self._bot.risk.account
-        left = account.trouble or account.open_orders or self._bot.risk.positions()
+        left = account.trouble or account.orders.open or self._bot.risk.positions()
         return "terminal" in self._bot.shown.troubles and not left

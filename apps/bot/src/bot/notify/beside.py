@@ -85,7 +85,7 @@ class Run:
         vitals, account = bot.shown.feeds.vitals, bot.risk.account
         return (
             Look(
-                at=at - bot.data.jumped_ns,
+                at=at - bot.data.clock.jumped_ns,
                 account=self._account,
                 distance=None if account.trouble else bot.risk.margin.distance,
                 lost=lost_of(bot.shown.links, at, self._began),

@@ -44,6 +44,7 @@ def brief_lines(report: Mapping[str, Any]) -> list[str]:
         f"positions    {_left(report['positions'])}",
         f"costs        {_costs(report['money_usdc'])}",
         *([f"fidelity     {fidelity_words(report)}"] if report["fidelity"] != "book" else []),
+        *(f"assumed      {words}" for words in report["assumed"]),
         *settings_lines(report["config"]),
         *([f"log          {report['log']}"] if report["log"] else []),
         f"run hash     {report['run_hash']}",

@@ -20,8 +20,10 @@ from dydx_strategy import Allocator
 from bot.config.document import quoted
 from bot.config.loaded import NO_FILE, deciding, settings_words
 from bot.config.profiles import limits_text
+from bot.report.assumed import assumed_words
 from bot.run.composition import Bot, raised
 from bot.run.journal import VERDICTS, JournalEntry, order_words
+from bot.run.paper import book_model_of
 from bot.run.wire import WireVenue
 from bot.system import memory_mb
 from bot.times import clock
@@ -80,6 +82,7 @@ def report_of(
         "config": _config(bot),
         "closest_distance_to_liquidation": bot.risk.closest,
         "fidelity": data.fidelity,
+        "assumed": list(_assumed(bot, recording)),
         "optimism": bot.venue.optimism.error if isinstance(bot.venue, PaperVenue) else None,
         "trouble": data.counts(),
         "troubles": dict(bot.shown.troubles),
@@ -90,6 +93,12 @@ def report_of(
         "run_hash": bot.journal.hash,
         "machine": _machine(bot),
     }
+
+
+def _assumed(bot: Bot, recording: Recording | None) -> tuple[str, ...]:
+    if recording is None:
+        return ()
+    return assumed_words(recording.header, book_model_of(bot.options.paper))
 
 
 def _money(bot: Bot, account: AccountFigures) -> dict[str, float | None]:
@@ -265,6 +274,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         f"{report['liquidations']} liquidations",
         f"closest      {_percent(report['closest_distance_to_liquidation'])}",
         f"fidelity     {fidelity_words(report)}",
+        *(f"assumed      {words}" for words in report["assumed"]),
         *_closed(report["gate"]),
         *others(report),
         f"trouble      in the data: {_counted(report['trouble'])}",

@@ -484,7 +484,9 @@ class Bot:
 
     def settle(self, frame: Frame) -> None:
         """Let in what a frame brought beside views: acts, and what the venue reports by now."""
-        if jumped_ns := self.data.jumped_ns:  # accounts and acts live in the time of the views
+        if (
+            jumped_ns := self.data.clock.jumped_ns
+        ):  # accounts and acts live in the time of the views
             frame = msgspec.structs.replace(frame, at=frame.at - jumped_ns)
         if frame.kind == "act":
             self._act(frame)
@@ -695,7 +697,7 @@ def _cancel(bot: Bot, _: Frame, __: str) -> None:
 
 def open_orders(bot: Bot) -> list[OrderState]:
     """Return the orders that may still fill, whoever placed them, but the stops of what is held."""
-    stays = bot.risk.account.brackets
+    stays = bot.risk.account.orders.brackets
     open_ = bot.venue.accounts.orders.open()
     return [state for state in open_ if not (state.leaving or state.id in stays)]
 

@@ -40,7 +40,7 @@ def flight_words(verdict: "Approved | Reduce | Bracket", risk: "Risk") -> str:
     """
     others = (
         reserved.effect
-        for reserved in risk.account.reserved.values()
+        for reserved in risk.account.orders.reserved.values()
         if reserved.verdict_id != verdict.id
     )
     taken = sum(effect.initial_margin - effect.net_collateral for effect in others)  # integers

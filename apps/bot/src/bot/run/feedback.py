@@ -136,14 +136,14 @@ class Feedback:
         self, risk: Risk, views: Mapping[str, MarketView], seq: int, at: int
     ) -> Sequence[Outcome | Holdings]:
         """Return what is new since the last call, oldest first, and then what is held now."""
-        if risk.account.brackets:
-            self._know(risk.account.brackets.values())
+        if risk.account.orders.brackets:
+            self._know(risk.account.orders.brackets.values())
         margin, trouble = risk.margin, risk.account.trouble
         moved = self._turned or margin is not self._margin or trouble != self._trouble
         if not (moved or self._open or self._news):
             return ()  # as nearly always: it is called with every score
         if self._open:
-            self._end(risk.account.reserved, seq, at)
+            self._end(risk.account.orders.reserved, seq, at)
         if moved:
             self._margin, self._trouble, self._turned = margin, trouble, False
             held = _holdings(risk, views, seq, at, closed=self._closed)

@@ -151,7 +151,7 @@ def carry_on(frame: Frame, venue: object, risk: Risk) -> Left:
         return left
     ours = msgspec.structs.replace(memory, next_client_id=unused_id(left))
     risk.recall(ours, frame.at, left.paid_in)
-    risk.account.remember([(1, risk.next_client_id)])
+    risk.account.orders.remember([(1, risk.next_client_id)])
     return left
 
 

@@ -194,7 +194,7 @@ class Way:
         held = account.positions.get(ticker)
         facts["account"] = {
             "size": float(held.size) if held is not None else 0.0,
-            "open_orders": float(len(account.open_orders)),
+            "open_orders": float(len(account.orders.open)),
         }
         if margin.known:
             facts["risk"] = {

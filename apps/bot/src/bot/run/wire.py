@@ -129,7 +129,7 @@ class WireVenue:
         if frame.kind == "act" and frame.type == "ids":
             self.origins.earlier = ranges(frame.text)
             if self._risk is not None:
-                self._risk.account.remember(self.origins.earlier)
+                self._risk.account.orders.remember(self.origins.earlier)
         return [frame]
 
     def learn(self, update: AccountUpdate) -> None:
@@ -208,7 +208,7 @@ class WireVenue:
     @property
     def brackets(self) -> list[str]:
         """Return the ids of the stops and take-profits of ours that stand."""
-        return [] if self._risk is None else [*self._risk.account.brackets]
+        return [] if self._risk is None else [*self._risk.account.orders.brackets]
 
     def withdraw(self, states: list[OrderState]) -> None:
         """Send nothing more but the cancels of these orders."""

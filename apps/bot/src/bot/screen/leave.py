@@ -4,7 +4,7 @@
                                                                             └─► what to type
 
 The run goes on while nobody has answered: frames come, and the guard is there. A dashboard asks by
-itself (bot.screen.screen); at a plain terminal a line is typed; in a pipe nobody is asked.
+itself (bot.screen.screen); at a plain terminal a line is typed; in a pipe there is no question.
 """
 
 import argparse
@@ -46,14 +46,14 @@ class Leave:
     @property
     def open(self) -> str:
         """Return how many positions stay, and how; "" for none."""
-        count, brackets = len(positions_of(self._bot)), self._bot.risk.account.brackets
+        count, brackets = len(positions_of(self._bot)), self._bot.risk.account.orders.brackets
         plural = "s" * (len(brackets) > 1)
         but = f" but for {len(brackets)} bracket{plural} on the venue" if brackets else ""
         return f"{held_count(count)} {self._stays}{but}" if count else ""
 
     @property
     def question(self) -> str:
-        """Return what stays open, for whoever is asked; "" for nothing."""
+        """Return what stays open, for the question; "" for nothing."""
         held = held_words(positions_of(self._bot))
         return f"{self.open}: {'; '.join(held)}" if held else ""
 

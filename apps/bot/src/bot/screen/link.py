@@ -70,7 +70,7 @@ def _links(bot: Bot) -> Iterator[LinkRow]:
     pings = {} if shown.feeds.vitals is None else dict(shown.feeds.vitals.pings)
     frames = shown.feeds.links
     for name in dict.fromkeys((*newest, *frames)):
-        turn, received = newest.get(name), data.received_at.get(name)
+        turn, received = newest.get(name), data.links.received_at.get(name)
         yield LinkRow(
             link=name,
             state="" if turn is None else turn.state,

@@ -121,7 +121,7 @@ def _counts(bot: Bot) -> tuple[tuple[str, int], ...]:
     ledger, counts = bot.venue.figures(), bot.journal.counts
     verdicts = ((kind, counts[kind]) for kind in ("approved", "denied", "reduce"))
     ended = (("fills", ledger.fills), ("won", ledger.wins), ("lost", ledger.losses))
-    return (*verdicts, ("open", len(bot.risk.account.open_orders)), *ended)
+    return (*verdicts, ("open", len(bot.risk.account.orders.open)), *ended)
 
 
 def _venue(bot: Bot) -> VenuePart | None:

@@ -178,7 +178,7 @@ def _connection(bot: Bot) -> Connection:
 
 def _open_orders(bot: Bot) -> tuple[Count, ...]:
     found: dict[str, int] = {}
-    for state in bot.risk.account.open_orders.values():
+    for state in bot.risk.account.orders.open.values():
         found[state.status] = found.get(state.status, 0) + 1
     return (*found.items(),)
 

@@ -8,16 +8,18 @@ and after, and that the settings are, by their hash.
 
 import hashlib
 import os
+from collections.abc import Generator
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from dydx_conn import ConnError, Frame, Recording
-from dydx_conn import replay as replayed
-from reactivex import Observable, operators
+from dydx_conn import ConnError, Frame, Recording, from_generator
+from reactivex import Observable
 
 from bot.backtest.figures import RunFigures, figures_of
+from bot.backtest.playing import Span
 from bot.config.varied import Base, varied
 from bot.engines.work import Lost, stamp
 from bot.live.runs import DEPOSIT, chosen, until
@@ -50,8 +52,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 class Source(msgspec.Struct, frozen=True, kw_only=True):
     """A recording, some of it or a span: its path, its SHA-256, and what it goes by.
 
-    A span is from `opens_ns` to before `closes_ns`; what comes before it warms up the scores. Of
-    `fidelity` a history is played; None for the best that it has.
+    A span is from `opens_ns` to before `closes_ns`; what comes before it warms up the scores, of
+    history so much as `warmup_ns`. Of `fidelity` a history is played; None for the best it has.
     """
 
     path: str
@@ -61,12 +63,15 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     opens_ns: int | None = None
     closes_ns: int | None = None
     fidelity: str | None = None
+    warmup_ns: int = Span().warmup
 
     @property
     def span(self) -> str:
         """Return which part of it is played, "" for all."""
         if self.opens_ns is not None:
             part = f"{iso(self.opens_ns)}/{iso(self.closes_ns)}"
+            if self.warmup_ns != Span().warmup:
+                part += f", {self.warmup_ns / 1e9:g} s before it"
         else:
             part = "" if self.seconds is None else f"first {self.seconds:g} s"
         return ", ".join(filter(None, (part, self.fidelity)))
@@ -138,12 +143,13 @@ def _failure(bot: Bot) -> str:
 
 def _frames(path: Path, source: Source) -> Observable[Frame]:
     recording = Recording(path, kinds_of(source.fidelity))
-    frames = replayed(recording, pace=until(source.seconds, _on))
-    return frames.pipe(operators.filter(_counts))
+    first = 0 if source.opens_ns is None else source.opens_ns - source.warmup_ns
+    goes_on = until(source.seconds, lambda _: True)
 
+    def frames() -> Generator[Frame]:
+        yield from filter(_counts, takewhile(goes_on, recording.since(first)))
 
-def _on(_: Frame) -> bool:
-    return True
+    return from_generator(frames)
 
 
 def _counts(frame: Frame) -> bool:
@@ -160,7 +166,9 @@ def found_here(path: str) -> Path:
     return here if here.exists() and not os.path.exists(path) else Path(path)
 
 
-def source_of(path: Path, name: str, seconds: float | None, fidelity: str | None = None) -> Source:
+def source_of(
+    path: Path, name: str, seconds: float | None, fidelity: str | None = None, **more: Any
+) -> Source:
     """Return a recording as a task names it; `OSError` where it cannot be read.
 
     `ConnError` where it has nothing of that fidelity.
@@ -168,7 +176,9 @@ def source_of(path: Path, name: str, seconds: float | None, fidelity: str | None
     path = path.resolve()
     Recording(path, kinds_of(fidelity))
     sha256 = _sha256(*_looks(path))
-    return Source(path=str(path), name=name, sha256=sha256, seconds=seconds, fidelity=fidelity)
+    return Source(
+        path=str(path), name=name, sha256=sha256, seconds=seconds, fidelity=fidelity, **more
+    )
 
 
 def spans_of(source: Source, since_ns: int, until_ns: int, span_ns: int) -> list[Source]:

@@ -127,7 +127,7 @@ def plan_of(arguments: argparse.Namespace) -> tuple[Plan, Sampler]:
 def _source(name: str, typed: argparse.Namespace) -> Source:
     path = find_recording(name)
     try:
-        return source_of(path, name, typed.seconds, typed.fidelity)
+        return source_of(path, name, typed.seconds, typed.fidelity, warmup_ns=typed.warmup)
     except OSError as error:
         what = f"expected a recording that can be read at {path}"
         raise ConnError(f"{what}, got {error.strerror or error}") from None

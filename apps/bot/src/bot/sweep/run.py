@@ -79,8 +79,8 @@ class Sweep:
         """Try what the sampler asks for, until it asks for nothing."""
         sources = len(self._plan.sources)
         self._progress.begin("results", sampler.trials * sources)
-        while asked := sampler.ask():
-            batch = self._validated(asked, whole=isinstance(sampler, Listed))
+        while drawn := sampler.ask():
+            batch = self._validated(drawn, whole=isinstance(sampler, Listed))
             self._play([variant for variant in batch if variant is not None])
             sampler.tell([None if one is None else self.objectives(one) for one in batch])
         if not self.swept.variants:
@@ -96,10 +96,10 @@ class Sweep:
         keys = (key_of(self._plan, source, variant) for source in self._plan.sources)
         return [self.swept.outcomes[key] for key in keys if key in self.swept.outcomes]
 
-    def _validated(self, asked: Sequence[dict[str, Any]], *, whole: bool) -> list[Variant | None]:
+    def _validated(self, drawn: Sequence[dict[str, Any]], *, whole: bool) -> list[Variant | None]:
         """Return the variant of each, None for what contradicts itself."""
         found: list[Variant | None] = []
-        for changes in [asked] if whole else [[one] for one in asked]:
+        for changes in [drawn] if whole else [[one] for one in drawn]:
             try:
                 variants, left_out = variants_of(self._plan.base, self._plan.grid, changes)
             except ConfigError as error:

@@ -3,7 +3,7 @@
     Grid ─► Listed: each combination once ────────────────┐
     Grid, seed ─► Sampled: batches, by what is known ◄────┴─► changes ─► results ─► tell
 
-A sampler is asked for a batch at a time and answered in the order of its trials, so that it asks
+A sampler gives a batch at a time and learns it in the order of its trials, so that it asks
 for the same whatever number of workers there is, and whichever of them is done first.
 """
 
@@ -62,21 +62,21 @@ class Sampled:
         sampler = sampler_of(name, seed, len(directions))
         self._study = optuna.create_study(directions=[*directions], sampler=sampler)
         self._failed = optuna.trial.TrialState.FAIL
-        self._asked: list[Any] = []
+        self._open: list[Any] = []
 
     def ask(self) -> list[dict[str, Any]]:
         """Return the next batch."""
         count = min(BATCH, self._left)
         self._left -= count
-        self._asked = [self._study.ask() for _ in range(count)]
+        self._open = [self._study.ask() for _ in range(count)]
         return [
             {field.path: _suggested(trial, field) for field in self._grid.fields}
-            for trial in self._asked
+            for trial in self._open
         ]
 
     def tell(self, values: Sequence[Sequence[float] | None]) -> None:
         """Take the objectives of the batch, in its order; None where there are none."""
-        for trial, objectives in zip(self._asked, values, strict=True):
+        for trial, objectives in zip(self._open, values, strict=True):
             if objectives is None:
                 self._study.tell(trial, state=self._failed)
             else:

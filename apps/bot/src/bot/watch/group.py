@@ -313,7 +313,7 @@ def _worth(bot: Bot) -> int | None:
 def _agreement(bot: Bot, height: int) -> Agreed:
     account = bot.risk.account
     held = tuple((ticker, each.size) for ticker, each in account.positions.items())
-    return Agreed(height, account.collateral, account.unsettled_ppm, held)
+    return Agreed(height, account.collateral, account.unsettled.ppm, held)
 
 
 def _sizes(bot: Bot) -> dict[str, int] | None:

@@ -77,7 +77,7 @@ class Watched:
         standing = self._group.standing(whose)
         known = not standing.trouble and standing.margin.known
         return Look(
-            at=at - bot.data.jumped_ns,
+            at=at - bot.data.clock.jumped_ns,
             account=short(str(whose)),
             distance=standing.distance,
             figures=Figures(

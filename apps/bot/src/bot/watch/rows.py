@@ -45,7 +45,7 @@ def _row(group: Group, whose: Subaccount, chosen: bool, pasts: Pasts) -> Account
         leverage=None if margin is None else margin.leverage,
         distance=distance,
         positions=len(account.positions) if known or account.positions else None,
-        orders=len(account.open_orders) if known else None,
+        orders=len(account.orders.open) if known else None,
         block=group.block(whose),
         height=account.height or None,
         trouble=trouble_of(group, whose),
@@ -234,7 +234,9 @@ def _json(group: Group, whose: Subaccount, pasts: Pasts) -> dict[str, Any]:
         "height": risk.account.height or None,
         "trouble": trouble_of(group, whose) or None,
         **{name: exact_usdc(getattr(margin, name, None)) for name in FIGURES},
-        "unsettled_funding": exact_usdc(None if margin is None else risk.account.unsettled),
+        "unsettled_funding": exact_usdc(
+            None if margin is None else risk.account.unsettled.quantums
+        ),
         "leverage": None if margin is None else margin.leverage,
         "distance": None if away is None or isinf(away) else away,
         "closest": risk.closest,
@@ -242,7 +244,7 @@ def _json(group: Group, whose: Subaccount, pasts: Pasts) -> dict[str, Any]:
         "positions": [
             {"ticker": row.ticker, "size": f"{row.size.normalize():f}"} for row in risk.positions()
         ],
-        "orders": len(risk.account.open_orders),
+        "orders": len(risk.account.orders.open),
         "advice": [*advice(group, whose)],
         "past": past_json(pasts.get(whose)),
     }

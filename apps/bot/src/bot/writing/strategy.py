@@ -131,7 +131,7 @@ def _repeats(seeing: Seeing) -> str:
 
 
 def _names(seeing: Seeing) -> str:
-    for name in sorted(seeing.whole.asked - {*seeing.whole.scored}):
+    for name in sorted(seeing.whole.wanted - {*seeing.whole.scored}):
         if name in _KNOWN:
             return f"it asks for {name!r}, which nothing scores: name it in its attribute signals"
         near = nearest(name, _KNOWN)

@@ -4,8 +4,8 @@
               an open file, a socket, a process ─► Python's audit events ──────────────┴─► Seen
 
 What a strategy is lent is good for the frame that it came with: a view is updated in place, so
-that one that was kept shows another time than the decision's. A strategy under observation decides
-what it decides without it, more slowly.
+that one that was stored shows another time than the decision's. A strategy under observation
+decides what it decides without it, more slowly.
 """
 
 import contextlib
@@ -103,18 +103,18 @@ def _now(one: Lent, name: str) -> Any:
 class LentScored(Lent):
     """A `Scored` of which it is noted which signals are requested."""
 
-    __slots__ = ("_asked",)
+    __slots__ = ("_wanted",)
 
-    def __init__(self, thing: Scored, lease: Lease, asked: set[str]) -> None:
+    def __init__(self, thing: Scored, lease: Lease, wanted: set[str]) -> None:
         super().__init__(thing, "scored", lease)
-        self._asked = asked
+        self._wanted = wanted
 
     @property
     def markets(self) -> dict[str, "LentScored"]:
         """Return every market as of this frame."""
         markets = _now(self, "scored.markets").markets
         return {
-            ticker: LentScored(one, self._lease, self._asked) for ticker, one in markets.items()
+            ticker: LentScored(one, self._lease, self._wanted) for ticker, one in markets.items()
         }
 
     # What names a market and its frame is a value, and stays.
@@ -136,13 +136,13 @@ class LentScored(Lent):
 
     def value(self, signal: str) -> float | None:
         """Return the value of one signal; None if it is absent."""
-        self._asked.add(signal)
+        self._wanted.add(signal)
         found: float | None = _now(self, "scored.value").value(signal)
         return found
 
     def score(self, signal: str) -> Any:
         """Return the score of one signal; None if it is absent."""
-        self._asked.add(signal)
+        self._wanted.add(signal)
         return _now(self, "scored.score").score(signal)
 
 
@@ -233,7 +233,7 @@ class Seen(msgspec.Struct):
 
     made: list[Decision] = msgspec.field(default_factory=list)
     decided: list[Decided] = msgspec.field(default_factory=list)
-    asked: set[str] = msgspec.field(default_factory=set)
+    wanted: set[str] = msgspec.field(default_factory=set)
     scored: tuple[str, ...] = ()
     reached: list[str] = msgspec.field(default_factory=list)
     late: list[str] = msgspec.field(default_factory=list)
@@ -316,7 +316,7 @@ class _Witness:
         if held is not self._held:
             self._held = held
             self._seen.held.append((scored.at, {ticker: one.usdc for ticker, one in held.items()}))
-        views: Any = LentScored(scored, self._lease, self._seen.asked)
+        views: Any = LentScored(scored, self._lease, self._seen.wanted)
         entered = time.perf_counter_ns()
         with reaching(self._seen.reached):
             made: Any = self._strategy.step(views, held)
