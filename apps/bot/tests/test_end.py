@@ -1,6 +1,7 @@
 """A program that is to end ends, whatever it was about when it was to; a run between two frames."""
 
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -146,3 +147,20 @@ def test_an_end_that_was_noted_is_none_of_the_next_run() -> None:
         run(begin_frame, interrupt, fail)
 
     run(partial(whole(str), "a"))
+
+
+def test_while_modules_are_loaded_a_program_ends_at_once() -> None:
+    """What is raised there may come out as a module that cannot be loaded."""
+    script = """
+import signal
+from bot.ending import loading
+try:
+    with loading():
+        signal.raise_signal(signal.SIGINT)
+except BaseException:
+    print("raised")
+"""
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+
+    assert (done.returncode, done.stdout) == (130, b"")

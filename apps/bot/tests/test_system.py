@@ -96,3 +96,17 @@ def test_what_must_outlive_a_power_cut_is_on_the_disk_with_its_name(
         file.write(b"whole")
 
     assert [one.name.startswith(".it.") or one for one in synced] == [True, tmp_path.resolve()]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError(13, "Permission denied", Path("/x")), "Permission denied: /x"),
+        (TimeoutError("a disk that took none"), "a disk that took none"),
+        (ConnError("expected a file, got none"), "expected a file, got none"),
+    ],
+)
+def test_an_error_of_the_system_is_worded_without_its_number(error: Exception, words: str) -> None:
+    """Whoever reads a warning wants to know what is wrong, and where."""
+    assert system.reason(error) == words

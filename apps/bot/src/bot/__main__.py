@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         typed.insert(0, "replay")
     options = parsed(typed)
     former, sys.unraisablehook = sys.unraisablehook, end_again
-    from bot.ending import ENDS
+    from bot.ending import ENDS, loading
     from bot.hangup import handler_of
 
     # Whoever ends a run politely gets what Ctrl-C gets: its report, its recording closed.
@@ -40,8 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             signal.signal(number, handler_of(number, options.command))
     code = 0
     try:
-        # What these load takes most of a second on a busy machine: Ctrl-C ends that, too.
-        from bot.outlet import guarded, uncaught
+        with loading():  # which takes most of a second on a busy machine
+            from bot.outlet import guarded, uncaught
 
         sys.excepthook = uncaught
         with guarded():
@@ -145,9 +145,13 @@ _NO_FILE: Final = "bot: expected files that can be read and written, got "
 
 def run(options: argparse.Namespace) -> int:
     """Load what does a command and run it; what is expected to go wrong is one line and a 2."""
+    from bot.ending import loading
+
     try:
         module, _, function = COMMANDS[options.command].does.partition(":")
-        code: int = getattr(importlib.import_module(module), function)(options)
+        with loading():
+            does = getattr(importlib.import_module(module), function)
+        code: int = does(options)
         return code
     except raised() as error:
         print(f"bot: {words_of(error)}", file=sys.stderr)

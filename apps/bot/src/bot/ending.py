@@ -10,6 +10,7 @@ the process, and of its main thread: so is what is noted here.
 """
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from typing import Final, TypeVar
 
 T = TypeVar("T")
 
+_INTERRUPTED: Final = 130  # as a shell has it
 # Which signals end a program.
 ENDS: Final = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 
@@ -67,19 +69,38 @@ def whole(take: Callable[[T], object]) -> Callable[[T], None]:
 
 
 @contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """End the program at once while modules are loaded: nothing has begun that could be ended.
+
+    What is raised within C that loads a module may come out as another error of that module.
+    """
+    with _taken(lambda *_: os._exit(_INTERRUPTED)):
+        yield
+
+
+@contextlib.contextmanager
 def between_frames() -> Iterator[None]:
     """Let whoever ends a run do so between two frames, by `Ended`; the second time at once."""
+    with _taken(_ending.take) as mine:
+        try:
+            yield
+            if mine:
+                end_frame()
+        finally:
+            if mine:
+                _ending.is_within = _ending.is_noted = False
+
+
+@contextlib.contextmanager
+def _taken(handler: Callable[..., object]) -> Iterator[list[int]]:
+    """Take the signals that nobody takes yet; yield their numbers, and give them back."""
     default = signal.default_int_handler
     is_main = threading.current_thread() is threading.main_thread()
-    mine = [number for number in ENDS if is_main and signal.getsignal(number) is default]
+    mine = [int(number) for number in ENDS if is_main and signal.getsignal(number) is default]
     for number in mine:
-        signal.signal(number, _ending.take)
+        signal.signal(number, handler)
     try:
-        yield
-        if mine:
-            end_frame()
+        yield mine
     finally:
-        if mine:
-            _ending.is_within = _ending.is_noted = False
         for number in mine:
             signal.signal(number, default)

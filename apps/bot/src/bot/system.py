@@ -4,6 +4,7 @@
     fcntl (Unix) ──► lock: a file taken for as long as this process has it open
     a file of its owner alone ──► secret_of: what is in it, or why it is not safe there
     replacing ──► a file that is there once it is written whole, and as it was before until then
+    OSError ──► reason: what is wrong, and where, in words
     sys ──► own_command: how this program is started once more
     importlib ──► absent: which extra is not installed, and what installs it
 
@@ -119,6 +120,17 @@ def _sync(directory: Path) -> None:
             os.fsync(file)
         finally:
             os.close(file)
+
+
+def reason(error: BaseException) -> str:
+    """Return what an error says, of the system's without its number: what is wrong, and where.
+
+    >>> reason(FileNotFoundError(2, "No such file or directory", "bot.yaml"))
+    'No such file or directory: bot.yaml'
+    """
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return ": ".join(map(str, filter(None, (error.strerror, error.filename))))
 
 
 def own_command() -> list[str]:

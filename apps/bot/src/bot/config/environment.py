@@ -25,7 +25,7 @@ from dydx_conn import (
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bot.config.document import near
-from bot.system import file_limits, raise_file_limit
+from bot.system import file_limits, raise_file_limit, reason
 
 # === Errors ===
 
@@ -114,7 +114,7 @@ def read_network(path: Path) -> Network:
     except NetworkError as error:
         raise NetworkError(f"{path}: {error}") from None
     except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
-        raise NetworkError(f"expected a network in TOML at {path}, got {error}") from None
+        raise NetworkError(f"expected a network in TOML at {path}, got {reason(error)}") from None
 
 
 def _first(error: ValidationError) -> str:

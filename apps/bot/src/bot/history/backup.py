@@ -58,7 +58,7 @@ from bot.history.reading import NothingYetError, chosen_url, reading
 from bot.history.when import moment
 from bot.run.acts import state_directory
 from bot.run.handles import running
-from bot.system import IS_UNIX, lock
+from bot.system import IS_UNIX, lock, reason
 from bot.times import iso, utc
 
 _DATABASE: Final = "database/bot.db"
@@ -203,7 +203,9 @@ class _Taken:
             try:
                 self._tar.addfile(member, summed)
             except OSError as error:
-                raise BackupError(f"expected {path} to stay as it is, got {error}") from None
+                raise BackupError(
+                    f"expected {path} to stay as it is, got {reason(error)}"
+                ) from None
         self.sums[name] = {"size": member.size, "sha256": summed.sum}
 
     def end(self) -> None:
@@ -346,7 +348,7 @@ def restore(arguments: argparse.Namespace) -> int:
         try:
             places = _unpacked(stack, arguments, word, url, sums)
         except OSError as error:
-            what = f"expected room and a right to unpack {path}, got {error}"
+            what = f"expected room and a right to unpack {path}, got {reason(error)}"
             raise BackupError(f"{what}: all is as it was") from None
         _require_quiet()
         for line in _swapped(places, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())):
@@ -514,7 +516,9 @@ def _swapped(places: Sequence[Place], stamp: str) -> Iterator[str]:
     except OSError as error:
         for source, target in reversed(done):
             os.rename(target, source)
-        raise BackupError(f"expected to put all in place, got {error}: all is as it was") from None
+        raise BackupError(
+            f"expected to put all in place, got {reason(error)}: all is as it was"
+        ) from None
     yield from lines
     yield "               bot history shows what is there"
 

@@ -33,7 +33,7 @@ from bot.outlet import as_lines
 from bot.report.status import STARTING, settings_lines, status_lines
 from bot.run.acts import act, private
 from bot.run.handles import called, directories, running
-from bot.system import IS_UNIX
+from bot.system import IS_UNIX, reason
 
 # Ticks come every second: a run that has not answered for so long does not take frames.
 _ANSWER_S: Final = 3.0
@@ -158,7 +158,7 @@ def _listen(stack: contextlib.ExitStack) -> socket.socket:
             path.chmod(0o600)
             server.listen()
         except (OSError, ConnError) as error:
-            troubles.append(str(error))
+            troubles.append(reason(error))
         else:
             return server
     raise ConnError("; ".join(troubles))

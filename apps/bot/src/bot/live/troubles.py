@@ -22,7 +22,7 @@ from bot.hangup import passed
 from bot.run.acts import act
 from bot.run.beside import Beside
 from bot.run.composition import Bot
-from bot.system import by_number
+from bot.system import by_number, reason
 
 # === Recording ===
 # The frames of a run, written down for as long as that is possible.
@@ -39,7 +39,9 @@ class Recorder:
         try:
             self._writer = RecordingWriter(path, Header.of(net, run, settings=settings))
         except OSError as error:
-            raise ConnError(f"expected to write a recording to {path}, got {error}") from None
+            raise ConnError(
+                f"expected to write a recording to {path}, got {reason(error)}"
+            ) from None
         self.trouble, self._noted = "", 0
 
     def figures(self) -> dict[str, int]:

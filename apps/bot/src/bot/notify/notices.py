@@ -26,6 +26,7 @@ from bot.notify.notice import LEAST, LEVELS, Heading, Level, Notice
 from bot.notify.sink import Sink
 from bot.notify.throttle import Flow, Limits, Tick
 from bot.run.journal import JournalEntry
+from bot.system import reason
 
 EVERY_S: Final = 0.2  # how long a notice waits for its turn at most
 END_S: Final = 3.0  # how long the end of a run waits for sinks
@@ -294,4 +295,4 @@ class Gate:
             self.trouble, self._stored = "", now
         except (OSError, ConnError) as error:
             path = self.sink.spool.path
-            self.trouble = f"expected to store what is held back in {path}, got {error}"
+            self.trouble = f"expected to store what is held back in {path}, got {reason(error)}"

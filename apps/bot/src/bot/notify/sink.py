@@ -19,6 +19,7 @@ from dydx_conn import ConnError
 from bot.notify.notice import Message
 from bot.notify.sending import Attempt, Deliver, SinkError, deliver, service_of
 from bot.notify.spool import MOST, Spool
+from bot.system import reason
 
 RETRY_S: Final = (1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0)
 _LOOK_S: Final = 1.0  # how often it looks for what other runs have left
@@ -82,7 +83,7 @@ class Sink:
             self._wrongs.pop("disk", None)
             self.waits += 1
         except (OSError, ConnError) as error:
-            what = f"expected to store notices in {self.spool.path}, got {error}"
+            what = f"expected to store notices in {self.spool.path}, got {reason(error)}"
             self._wrongs["disk"] = what
             if len(self._memory) < MOST:
                 self._memory.append(message)

@@ -20,7 +20,7 @@ import msgspec
 from dydx_conn import ConnError, Frame, Inbox, Network, Subaccount, fold
 from reactivex import Observable
 
-from bot.system import IS_UNIX, replacing
+from bot.system import IS_UNIX, reason, replacing
 
 # === Acts ===
 # Putting an act in, and letting acts in between the frames of a recording.
@@ -157,7 +157,9 @@ class Standstill:
         except FileNotFoundError:
             return None
         except (OSError, msgspec.MsgspecError) as error:
-            return Halted("unknown", f"expected who halted and why in {self.path}, got {error}")
+            return Halted(
+                "unknown", f"expected who halted and why in {self.path}, got {reason(error)}"
+            )
 
     def begin(self, inbox: Inbox) -> None:
         """Put a halt that stands in, as the first frame of a run that has not begun."""
@@ -176,7 +178,7 @@ class Standstill:
             elif frame.text or self.read() is None:  # a reason that stands is worth more than none
                 self._write(Halted(frame.link, frame.text))
         except (OSError, ConnError) as error:
-            self.trouble = f"expected to store the {frame.type} in {self.path}, got {error}"
+            self.trouble = f"expected to store the {frame.type} in {self.path}, got {reason(error)}"
 
     def end(self) -> None:
         """Leave all as it is: what is halted outlives the run."""

@@ -23,6 +23,7 @@ from dydx_paper import PaperVenue
 from dydx_risk import Risk
 
 from bot.config.paper import PaperSettings
+from bot.system import reason
 
 PAPER: Final = "paper"
 _NAME: Final = re.compile(r"[a-z0-9]{1,32}")
@@ -45,7 +46,7 @@ def book_model_of(settings: PaperSettings) -> BookModel:
     try:
         return msgspec.json.decode(Path(settings.book_model).read_bytes(), type=BookModel)
     except (OSError, ValueError) as error:
-        raise ConnError(f"{what}, got {error}") from None
+        raise ConnError(f"{what}, got {reason(error)}") from None
 
 
 class Paper(PaperVenue):

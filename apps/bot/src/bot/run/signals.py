@@ -24,7 +24,7 @@ from dydx_signals import ALL, STANDARD, Engine, Scorer, SignalError
 from dydx_strategy import StrategyError, run_file
 
 from bot.run.acts import private, state_directory
-from bot.system import replacing
+from bot.system import reason, replacing
 
 Make = Callable[[], Engine]
 
@@ -113,7 +113,9 @@ def begin_with(path: Path, inbox: Inbox) -> None:
     try:
         state = read_state(path)
     except (SignalError, OSError) as error:
-        print(f"bot: warning: {error}: the day of each market begins again", file=sys.stderr)
+        print(
+            f"bot: warning: {reason(error)}: the day of each market begins again", file=sys.stderr
+        )
         return
     if state is not None:
         inbox.put("state", state.text, id=state.id, link=state.link)
@@ -166,7 +168,7 @@ class Days:
             write_state(self._scorer, self._hash_of(), self._path)
         except (OSError, ConnError) as error:
             what = f"expected to store the day of each market in {self._path}"
-            print(f"bot: {what}, got {error}", file=sys.stderr)
+            print(f"bot: {what}, got {reason(error)}", file=sys.stderr)
 
     def _store(self, parts: list[bytes]) -> None:
         with contextlib.suppress(OSError, ConnError):  # the end tries again, and reports it

@@ -21,6 +21,7 @@ from dydx_conn import ConnError
 
 from bot.config.api import ApiSettings, host_and_port
 from bot.serve.served import Served
+from bot.system import reason
 
 if TYPE_CHECKING:
     import uvicorn
@@ -85,7 +86,7 @@ def _require_tls(settings: ApiSettings) -> None:
         _tls_of(settings)
     except (OSError, ValueError) as error:
         what = f"expected a certificate and its key in {settings.certificate} and {settings.key}"
-        raise ApiError(f"{what} (PEM, the key without a passphrase), got {error}") from None
+        raise ApiError(f"{what} (PEM, the key without a passphrase), got {reason(error)}") from None
 
 
 def _tls_of(settings: ApiSettings) -> ssl.SSLContext:
