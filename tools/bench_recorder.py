@@ -46,7 +46,9 @@ WARM_UP_S: Final = 5.0
 
 def main(arguments: Sequence[str]) -> int:
     """Measure what the arguments request and print it; return the exit code."""
-    parser = argparse.ArgumentParser(prog="bench_recorder", description=(__doc__ or "")[:72])
+    parser = argparse.ArgumentParser(
+        prog="tools/bench_recorder.py", description=(__doc__ or "")[:72]
+    )
     add = parser.add_argument
     add("--seconds", type=float, default=60.0, help="how long to measure (60)")
     add("--rate", type=int, default=1000, help="frames a second (1000)")

@@ -67,7 +67,9 @@ class FamilyTally:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one of the checks; return the exit code."""
-    parser = argparse.ArgumentParser(prog="conformance", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="tools/conformance.py", description=__doc__.partition("\n")[0]
+    )
     parser.add_argument("check", choices=["vectors", "captures", "sessions", "watch", "rules"])
     parser.add_argument("directory", type=Path, metavar="DIR")
     parser.add_argument("-v", "--verbose", action="store_true", help="show what failed")

@@ -406,7 +406,9 @@ def cost(source: str) -> bool:
 
 def main(arguments: Sequence[str]) -> int:
     """Measure what was typed; return the exit code."""
-    parser = argparse.ArgumentParser(prog="detect", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="tools/detect.py", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("what", choices=("makers", "discovery", "arbitrage", "cost"))
     parser.add_argument("recordings", nargs="*", default=["quickstart", "sixty"])
     parser.add_argument("--seeds", type=int, default=50)

@@ -31,7 +31,7 @@ TICK_NS = from_iso("2026-01-05T14:00:00Z")
 def main(arguments: Sequence[str]) -> int:
     """Follow some seeds; 1 where the outlook at the tick is off, or the error did not shrink."""
     parser = argparse.ArgumentParser(prog="tools/funding.py", description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=20, help="how many (default 20)")
     parser.add_argument("--minutes", type=int, default=60, help="before the tick, 60 at most")
     options = parser.parse_args(arguments)
     by_minute: dict[int, list[float]] = {}

@@ -254,7 +254,9 @@ def is_killed(mutant: Mutant, package: Path, reached: Reached) -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Try the layers named, or all; return 1 if a mutant survived that nobody looked at."""
-    parser = argparse.ArgumentParser(prog="mutation", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="tools/mutation.py", description=__doc__.partition("\n")[0]
+    )
     parser.add_argument("layers", nargs="*", metavar="LAYER", help=f"of {', '.join(LAYERS)}")
     parser.add_argument("--sample", type=int, default=40, metavar="N", help="mutants a layer")
     parser.add_argument("--seed", type=int, default=7, metavar="N", help="draws another sample")

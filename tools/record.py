@@ -107,7 +107,9 @@ class RecordJob:
 
 def read_job(arguments: Sequence[str]) -> RecordJob:
     """Read the command line; `CannotRecordError` names what was expected."""
-    parser = argparse.ArgumentParser(prog="record", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="tools/record.py", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("name", metavar="NAME|PATH", help="recordings/NAME.jsonl.zst, or a path")
     parser.add_argument(
         "--network",

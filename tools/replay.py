@@ -84,7 +84,9 @@ class ReplayJob:
 
 def read_job(arguments: Sequence[str]) -> ReplayJob:
     """Read the command line; what makes no sense ends the program with exit code 2."""
-    parser = argparse.ArgumentParser(prog="replay", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="tools/replay.py", description=(__doc__ or "").split("\n")[0]
+    )
     add = parser.add_argument
     add("recording", metavar="RECORDING", help="a name in recordings/, or a path")
     add("--speed", type=read_speed, default=1.0, metavar="N|max", help="times real time (1)")

@@ -7,7 +7,9 @@ read once, when first used; nobody may change them.
 """
 
 import gc
+import importlib
 import json
+import pkgutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,6 +99,39 @@ REAL: Final = tuple(
 )
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
+    """Collect tests without the tracer, having imported under it what they test.
+
+    To read tests and to rewrite their assertions takes more than twice as long under it.
+    """
+    plugin: Any = session.config.pluginmanager.getplugin("_cov")
+    controller = _controller(session.config)
+    if controller is None or not controller.started:
+        return (yield)
+    for name in _measured(plugin.options.cov_source):
+        importlib.import_module(name)
+    controller.pause()
+    try:
+        return (yield)
+    finally:
+        controller.resume()
+
+
+def _controller(config: pytest.Config) -> Any:
+    """Return what starts and stops the tracer, None in a run without coverage."""
+    return getattr(config.pluginmanager.getplugin("_cov"), "cov_controller", None)
+
+
+def _measured(sources: Iterable[str | Path]) -> Iterator[str]:
+    """Name the modules whose coverage is wanted, of packages or of their folders."""
+    for source in sources:
+        package = importlib.import_module(Path(source).name)
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not module.name.endswith(".env"):  # Alembic's migrates where it is imported
+                yield module.name
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: Iterable[pytest.Item]) -> None:
     """Replay recordings and try properties without the tracer, which takes as long as they do.
 
@@ -112,10 +147,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: Iterable[pytest.
     # a tenth off all tests.
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+    controller = _controller(config)
     if config.getoption("no_cov", False):
         config.pluginmanager.unregister(name="_cov")  # a test of its mark fails without a tracer
-    elif not (config.getoption("no_cov", True) or config.getoption("cov_context", None)):
-        config.pluginmanager.register(Untraced(config.pluginmanager.getplugin("_cov")))
+    elif controller is not None and not config.getoption("cov_context"):
+        config.pluginmanager.register(Untraced(controller))
         for item in items:
             whole = item.path.name.startswith(("test_sessions", "test_recording"))
             chance = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
@@ -130,8 +166,8 @@ class Untraced:
     A run that a fixture plays for a module is as long as a test that plays it.
     """
 
-    def __init__(self, cov: Any) -> None:
-        self._cov = cov
+    def __init__(self, controller: Any) -> None:
+        self._controller = controller
         self._paused = False
 
     @pytest.hookimpl(wrapper=True)
@@ -158,10 +194,10 @@ class Untraced:
 
     @contextmanager
     def _pause(self) -> Iterator[None]:
-        self._cov.cov_controller.pause()
+        self._controller.pause()
         self._paused = True
         try:
             yield
         finally:
             self._paused = False
-            self._cov.cov_controller.resume()
+            self._controller.resume()

@@ -9,7 +9,9 @@ rounds floats otherwise from Python 3.12 on, adds integers and says so on its li
 is begun with what is exact, such as `Decimal(0)`: floats are added by `math.fsum`. Of the
 workspace: no class is of more than 300 lines or sets more than 15 attributes on itself, no function
 is of more than 60 lines; only dydx_conn defines, and only bot names, what holds a key or sends an
-order; no files of bot or of the stand-in venue import one another in a circle.
+order; no files of bot or of the stand-in venue import one another in a circle. A distribution
+imports the standard library and what its pyproject.toml requires: no tool, no test, nothing that is
+there only because something else is.
 
 Exit code 1 if anything was found, else 0.
 """
@@ -18,11 +20,16 @@ import ast
 import graphlib
 import re
 import sys
+import tomllib
 from bisect import bisect
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache, lru_cache
+from importlib.metadata import packages_distributions
 from itertools import pairwise
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -52,7 +59,7 @@ def main() -> int:
     found = list(violations(ROOT))
     print(
         "\n".join(found)
-        or "every section looks up, nothing is too long, and no files form a circle"
+        or "every section looks up, nothing is too long, each import is required, without circles"
     )
     return 1 if found else 0
 
@@ -68,6 +75,9 @@ def violations(root: Path) -> Iterator[str]:
             file = path.parent.name if path.stem == "__init__" else path.stem
             for problem in (*too_long(text), *too_many(text, file)):
                 yield f"{path.relative_to(root)}:{problem}"
+    for path in sorted(root.glob("*/*/pyproject.toml")):
+        for problem in undeclared(path):
+            yield f"{path.relative_to(root)}: {problem}"
     for directory in ("apps/bot/src/bot", "tools/venue"):
         paths = (root / directory).rglob("*.py")
         files = {_dotted(path, root / directory): path.read_text() for path in paths}
@@ -282,6 +292,38 @@ def names_edges(text: str) -> Iterator[str]:
             case ast.Name(id=name) | ast.Attribute(attr=name) | ast.alias(name=name):
                 if name in EDGES:
                     yield f"{node.lineno}: only bot may name {name}"
+            case _:
+                pass
+
+
+# === Imports ===
+
+
+def undeclared(pyproject: Path) -> Iterator[str]:
+    """Yield each module that a distribution imports and does not require, with a file of it."""
+    project = tomllib.loads(pyproject.read_text())["project"]
+    extras = project.get("optional-dependencies", {}).values()
+    lines = [*project["dependencies"], *(line for extra in extras for line in extra)]
+    required = {project["name"], *(canonicalize_name(Requirement(line).name) for line in lines)}
+    imported: dict[str, Path] = {}
+    for path in sorted((pyproject.parent / "src").rglob("*.py")):
+        imported = {name.partition(".")[0]: path for name in absolute(path.read_text())} | imported
+    brought = packages_distributions()
+    for module, path in imported.items():
+        # What is not installed is known by the name that it is imported by.
+        by = {canonicalize_name(name) for name in brought.get(module, [module])}
+        if module not in sys.stdlib_module_names and not by & required:
+            yield f"expected {module}, imported by {path.name}, to be required here"
+
+
+def absolute(text: str) -> Iterator[str]:
+    """Yield the modules that a file imports anywhere in it, those beside it aside."""
+    for node in ast.walk(parse(text)):
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=str(module), level=0):
+                yield module
             case _:
                 pass
 

@@ -2,9 +2,10 @@
 
     uv run --all-packages --group dev tools/versions.py     a line for each Python and recording
 
-The same frames give the same bytes, on whichever Python. Each one that is installed gets an
-environment of its own, as the lock pins it, for as long as this runs; nothing is installed for it
-that is not there. Exit code 1 if two hashes differ, 77 if there is nothing to compare, else 0.
+The same frames give the same bytes, on whichever Python. This one plays them where it is; each
+other that is installed gets an environment, as the lock pins it, for as long as this runs; nothing
+is installed for it that is not there. Exit code 1 if two hashes differ, 77 if there is nothing to
+compare, else 0.
 """
 
 import json
@@ -18,6 +19,7 @@ from pathlib import Path
 from check import ROOT, SKIPPED, find_uv
 
 VERSIONS = ("3.11", "3.12")
+OURS = f"{sys.version_info.major}.{sys.version_info.minor}"
 RECORDINGS = ("quickstart", "sixty")
 
 Hashes = Mapping[str, Mapping[str, str]]
@@ -26,13 +28,13 @@ Hashes = Mapping[str, Mapping[str, str]]
 def main() -> int:
     """Replay on each Python, print what came out and return the exit code."""
     uv = find_uv()
-    found = {version: interpreter(uv, version) for version in VERSIONS}
+    found = {version: interpreter(uv, version) for version in VERSIONS if version != OURS}
     pythons = {version: path for version, path in found.items() if path is not None}
-    if lacking := [version for version in VERSIONS if version not in pythons]:
+    if lacking := [version for version in found if version not in pythons]:
         print(f"Python {' and '.join(lacking)} is not installed: nothing to compare with")
         return SKIPPED
     with tempfile.TemporaryDirectory() as folder:
-        hashes = {
+        hashes = {OURS: replays(Path(sys.executable))} | {
             version: replays(environment(uv, python, Path(folder, version)))
             for version, python in pythons.items()
         }

@@ -60,6 +60,21 @@ def test_a_distribution_has_its_papers(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MEMBERS)
+def test_a_changelog_is_short_and_names_what_there_is(name: str) -> None:
+    """14 entries a version of a layer, twice as many of the bot; no name is of an earlier day."""
+    directory = MEMBERS[name]
+    changelog = (directory / "CHANGELOG.md").read_text()
+    sources = "\n".join(file.read_text() for file in (directory / "src").rglob("*.py"))
+    words = {*re.findall(r"\w+", sources)}
+
+    entries = [version.count("\n- ") for version in re.split(r"^## ", changelog, flags=re.M)]
+    named = re.findall(r"`([A-Za-z][\w.]*)[`(]", changelog)
+
+    assert max(entries) <= (28 if name == "bot" else 14)
+    assert [] == [part for each in named for part in each.split(".") if part not in words]
+
+
+@pytest.mark.parametrize("name", MEMBERS)
 def test_a_distribution_is_typed(name: str) -> None:
     """`py.typed` stands beside the source, so that mypy reads an installed layer."""
     package = MEMBERS[name] / "src" / name.replace("-", "_")
@@ -70,11 +85,30 @@ def test_a_distribution_is_typed(name: str) -> None:
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layer_is_one_file(name: str) -> None:
-    """A layer is its `__init__.py` and no other source, however long; its README has 60 lines."""
+    """A layer is its `__init__.py` and no other source, however long."""
     source = MEMBERS[name] / "src"
 
     assert [*source.rglob("*.py")] == [source / name.replace("-", "_") / "__init__.py"]
-    assert lines(MEMBERS[name] / "README.md") <= 60
+
+
+def test_pages_are_short_and_their_links_lead_somewhere() -> None:
+    """At most 150 lines at the top, 60 of a member; a link is to a file or folder that is there."""
+    pages = [file for file in tracked() if file.suffix == ".md"]
+    readmes = [
+        Path("README.md"),
+        *(path.relative_to(ROOT) / "README.md" for path in MEMBERS.values()),
+    ]
+
+    links = [
+        (page, link)
+        for page in pages
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / page).read_text())
+    ]
+
+    assert [] == [
+        file for file in readmes if lines(ROOT / file) > (60 if file.parent.name else 150)
+    ]
+    assert [] == [(page, link) for page, link in links if not (ROOT / page.parent / link).exists()]
 
 
 @pytest.mark.parametrize("name", MEMBERS)

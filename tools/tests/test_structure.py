@@ -152,7 +152,24 @@ def test_who_names_what_can_send_is_found(text: str) -> None:
     assert "only bot may name" in problem
 
 
-def test_a_circle_of_imports_is_told_once_from_its_first_name() -> None:
+def test_what_is_imported_and_not_required_is_found(tmp_path: Path) -> None:
+    """Wherever in a file: a tool, a test's library, or what only another distribution requires."""
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\nname = "ours"\ndependencies = ["PyYAML>=6"]\n'
+        'optional-dependencies.fast = ["not_here>=1"]\n'
+    )
+    folder = tmp_path / "src" / "ours"
+    folder.mkdir(parents=True)
+    (folder / "right.py").write_text("import os.path, yaml, not_here.core\nfrom ours import a")
+    (folder / "wrong.py").write_text("def late():\n    import bench\n    from pytest import mark")
+
+    assert [*structure.undeclared(tmp_path / "pyproject.toml")] == [
+        "expected bench, imported by wrong.py, to be required here",
+        "expected pytest, imported by wrong.py, to be required here",
+    ]
+
+
+def test_a_circle_of_imports_is_named_once_from_its_first_name() -> None:
     """At whatever depth of a file, by whatever form; what is not of the folder is none of it."""
     texts = {
         "a": "from bot.part.b import first",

@@ -19,8 +19,8 @@ def test_what_is_not_installed_is_skipped_and_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing is downloaded for it."""
-    only = {"3.11": sys.executable}
-    monkeypatch.setattr(versions, "interpreter", lambda _uv, version: only.get(version))
+    monkeypatch.setattr(versions, "interpreter", lambda *_: None)
+    monkeypatch.setattr(versions, "OURS", "3.11")
 
     assert versions.main() == check.SKIPPED
     assert capsys.readouterr().out == "Python 3.12 is not installed: nothing to compare with\n"

@@ -17,7 +17,7 @@ from dydx_conn import Frame, Inbox, Recording, RecordingWriter, find_recording, 
 from hypothesis import HealthCheck, settings
 from leaks import look_at
 from servers import places, postgresql_server
-from sessions import pytest_collection_modifyitems  # noqa: F401  (a hook)
+from sessions import pytest_collection, pytest_collection_modifyitems  # noqa: F401  (hooks)
 
 ReadUntil = Callable[[int, bytes], bytes]
 

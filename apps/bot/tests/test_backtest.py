@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import signal
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +20,7 @@ from bot.backtest.playing import Outcome, Span, Watch
 from bot.backtest.shown import lasted, print_backtest
 from bot.backtest.words import WordError, classified
 from bot.run.composition import Bot, Options
+from bot.run.dealt import Dealt
 from dydx_conn import Frame, Recording, RecordingWriter, replay
 from msgspec.structs import replace
 
@@ -260,16 +262,20 @@ def test_what_the_recorded_run_did_is_no_part_of_the_data(
 def test_ctrl_c_between_a_fill_and_what_is_counted_of_it_is_no_error(
     short: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The account holds what no sum knows of yet: its row is left out."""
+    """The frame that it came in is taken whole: what the account holds is counted."""
+    count = Dealt._fill
 
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
+    def interrupted(*of: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        monkeypatch.undo()
+        count(*of)
 
-    monkeypatch.setattr("bot.run.dealt.Dealt._fill", interrupted)
+    monkeypatch.setattr(Dealt, "_fill", interrupted)
     code, found = printed_by(["rank", str(short)], capsys)
 
-    assert code == 130
-    assert (found["runs"][0]["complete"], found["runs"][0]["trades"]) == (False, [])
+    (run,) = found["runs"]
+    assert (code, run["complete"], run["figures"]["total"]["fills"]) == (130, False, 1)
+    assert [trade["reason"] for trade in run["trades"]] == ["open"]
 
 
 @pytest.mark.parametrize("strategies", [["rank"], ["rank", "carry"]])
@@ -284,7 +290,7 @@ def test_ctrl_c_reports_what_was_played_until_then(
     def interrupted(watch: Watch, frame: Frame) -> None:
         counted.append(1)
         if len(counted) == 500:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         note(watch, frame)
 
     monkeypatch.setattr(playing.Watch, "note", interrupted)

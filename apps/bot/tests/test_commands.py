@@ -5,6 +5,7 @@ import importlib
 import io
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from dydx_conn import Frame, Inbox, Recording, find_recording, network
 from dydx_panels import KEYS, Snapshot, View
 from dydx_panels import panel as panel_of
 from msgspec.structs import replace as with_fields
-from reactivex import Observable, from_iterable
+from reactivex import from_iterable
 from rich.console import Console
 from webhook import Hook, listening
 
@@ -485,15 +486,14 @@ def test_ctrl_c_ends_a_paper_run_with_its_report(
     typed: list[str], stays: str,
 ) -> None:  # fmt: skip
     """A run without an end is ended by hand; that is no failure. What becomes of positions is named."""
-    from bot.run.composition import Bot
+    settle = Bot.settle
 
-    run = Bot.run
+    def interrupted(bot: Bot, frame: Frame) -> None:
+        settle(bot, frame)
+        if frame.seq == 500:
+            signal.raise_signal(signal.SIGINT)
 
-    def interrupted(bot: Bot, frames: Observable[Frame]) -> None:
-        run(bot, frames)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Bot, "run", interrupted)
+    monkeypatch.setattr(Bot, "settle", interrupted)
 
     assert main(["paper", "--network", "local", *typed]) == 0
     printed = capsys.readouterr()

@@ -12,8 +12,8 @@ import sqlalchemy
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from bot.database import counting, summing
 from bot.database import tables as database
-from bot.database.counting import TRIGGERS
 from bot.database.tables import (
     REVISIONS,
     DatabaseError,
@@ -66,7 +66,7 @@ def filled(connection: Connection) -> dict[str, list[dict[str, Any]]]:
     found.reflect(connection)
     written: dict[str, list[dict[str, Any]]] = {}
     for table in found.sorted_tables:
-        if table.name in ("alembic_version", "order_blocks", "order_counts"):
+        if table.name in ("alembic_version", "order_blocks", "order_counts", "order_sums"):
             continue  # of the migrations, and of the triggers
         for number in (1, 2):
             row = {
@@ -112,8 +112,8 @@ def test_all_that_an_earlier_version_holds_is_there_after_an_upgrade(
     for name, before in written.items():
         found = sorted(rows(engine, name), key=lambda row: row.get("run_id", row.get("id", 0)))
         assert [{k: row[k] for k in was} for row, was in zip(found, before, strict=True)] == before
-    counted = sum(row["n"] for row in rows(engine, "order_counts"))
-    assert (counted, sum(row["n"] for row in rows(engine, "order_blocks"))) == (2, 2)
+    of = ("order_counts", "order_blocks", "order_sums")
+    assert [sum(row["n"] for row in rows(engine, name)) for name in of] == [2, 2, 2]
 
 
 def test_a_new_database_is_what_the_migrations_make_of_an_old_one(
@@ -128,7 +128,8 @@ def test_a_new_database_is_what_the_migrations_make_of_an_old_one(
         context = MigrationContext.configure(connection)
         assert compare_metadata(context, database.metadata) == []
         found = connection.exec_driver_sql(TRIGGERS_OF[engine.dialect.name]).scalars()
-        expected = [sql.split()[2] for sql in TRIGGERS[engine.dialect.name] if "TRIGGER" in sql]
+        made = [sql for of in (counting, summing) for sql in of.TRIGGERS[engine.dialect.name]]
+        expected = [sql.split()[2] for sql in made if "TRIGGER" in sql]
         assert sorted(found) == sorted(expected)
 
 

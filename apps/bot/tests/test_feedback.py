@@ -21,7 +21,7 @@ from dydx_conn import (
     replay,
 )
 from dydx_data import MarketView
-from dydx_risk import Approved, Denied, MarginFigures, Reduce, Reservation, Risk
+from dydx_risk import Approved, Denied, GateChange, MarginFigures, Reduce, Reservation, Risk
 from dydx_signals import Scored
 from dydx_strategy import STRATEGIES, Decision, Held, Holdings, Outcome
 
@@ -296,6 +296,21 @@ def test_a_denial_of_the_guards_is_of_no_decision(view: MarketView) -> None:
     feedback.judged(denied, {TICKER: view})
 
     assert learnt(feedback, risk_with(), {TICKER: view}) == []
+
+
+def test_whether_anything_may_enter_is_news_once(view: MarketView) -> None:
+    """As the gate closes and as it opens, though nothing else moved."""
+    feedback, risk, views = Feedback(US), risk_with(), {TICKER: view}
+    feedback.news(risk, views, 1, 1)
+    closed = list[bool]()
+    for state in ("ACTIVE", "REDUCING", "HALTED", "ACTIVE"):
+        change = GateChange(id="G1", seq=2, at=2, was="ACTIVE", state=state)
+        feedback.judged(change, views)
+        waiting, news = feedback.is_waiting(risk), feedback.news(risk, views, 2, 2)
+        assert waiting == bool(news)
+        closed += [one.closed for one in news if isinstance(one, Holdings)]
+
+    assert closed == [True, False]
 
 
 def test_the_fill_of_a_guards_order_is_a_cut(view: MarketView) -> None:

@@ -1,18 +1,31 @@
 """What a run on trades or candles makes of a book, and the model that stands for one."""
 
 import json
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from bot.__main__ import main
 from bot.backtest.fidelity import Past, candles_of
 from bot.config.paper import PaperSettings
+from bot.live.runs import until
 from bot.report.report import fidelity_words
 from bot.run.composition import Bot, Options
 from bot.run.front import play
 from bot.run.paper import book_model_of
-from dydx_conn import ConnError, Frame, WireWriter, from_generator, market_fields
+from dydx_conn import (
+    ConnError,
+    Frame,
+    History,
+    Recording,
+    RecordingWriter,
+    WireWriter,
+    find_recording,
+    from_generator,
+    market_fields,
+)
 from dydx_data import BookModel, BookTerms
 
 DEPTH = (1e3, 2e3, 4e3, 8e3, 16e3, 32e3, 64e3)
@@ -50,6 +63,55 @@ def test_the_comparison_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in printed[3:7]] == ["fidelity", "book", "trades", "candles"]
     assert "fills" in printed[5]
+
+
+BUYER = """
+from dydx_strategy import Decision
+
+
+class Buyer:
+    name = "buyer"
+
+    def step(self, scored, held):
+        if not held.usdc(scored.ticker):
+            yield Decision.of(scored, 2_000.0, "one is wanted")
+
+
+strategy = Buyer
+"""
+
+
+def history_of(seconds: float, path: Path) -> Path:
+    """Write the first seconds of the bundled recording as a history of trades and candles."""
+    recording = Recording(find_recording("quickstart"))
+    goes_on = until(seconds, lambda _: True)
+    past = Past(takewhile(goes_on, recording))
+    history = History(
+        markets=(*sorted(past.trades),), kinds=("trades", "candles", "funding"),
+        since_ns=past.since_ns, until_ns=past.until_ns, window_s=86_400,
+    )  # fmt: skip
+    writer = RecordingWriter(path, msgspec.structs.replace(recording.header, history=history))
+    for kind in ("trades", "candles"):
+        for page in past._pages(kind):
+            writer.write_frame(page)
+    writer.close()
+    return path
+
+
+def test_a_fill_on_candles_is_walked_back_to_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ids are those of a run of that fidelity, and so are the frames that they lead to."""
+    where, buyer = str(history_of(300, tmp_path / "past.jsonl.zst")), tmp_path / "buyer.py"
+    buyer.write_text(BUYER)
+    typed = [where, "--config", "none", "--strategy", str(buyer), "--profile", "reckless"]
+
+    for kind, channel in (("candles", "v4_candles"), ("trades", "v4_trades")):
+        assert main(["why", "F1", *typed, "--fidelity", kind]) == 0
+        shown = capsys.readouterr().out
+        behind = shown[shown.index("wire: frames") :]
+        assert "one is wanted" in shown
+        assert f'"channel":"{channel}"' in behind.replace("\n  ", "")
 
 
 def test_a_recording_without_trades_has_no_other_fidelity() -> None:

@@ -459,13 +459,34 @@ def test_csv_has_the_fields_of_json(bot: Bot, command: str) -> None:
 
 @pytest.mark.parametrize("command", READING)
 def test_where_no_bot_has_run_each_command_says_how_to_begin(
-    command: str, capsys: pytest.CaptureFixture[str]
+    command: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """For a program there are no rows."""
+    """A program gets the shape that it gets of a database without rows, and the same zeros."""
+    engine = engine_of(str(tmp_path / "empty.db"))
+    upgrade(engine)
+    engine.dispose()
+    typed = [command, "--since", "2030-01-01", "--json"]
+
     assert main([command]) == 0
     assert "bot paper --network testnet" in capsys.readouterr().out
-    assert main([command, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["rows"] == []
+    assert main(typed) == 0
+    without = json.loads(capsys.readouterr().out)
+    assert main([*typed, "--database", str(tmp_path / "empty.db")]) == 0
+    assert json.loads(capsys.readouterr().out) == without
+    assert without["rows"] == []
+
+
+@pytest.mark.parametrize("command", READING)
+def test_rows_are_printed_in_one_form(
+    command: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Of two the one is not dropped, and a directory is no disk that fails."""
+    with pytest.raises(SystemExit):
+        main([command, "--csv", "--json"])
+    assert "--json: expected no --csv beside it, got both" in capsys.readouterr().err
+    assert main([command, "--database", str(tmp_path)]) == 2
+    expected = f"bot: expected a database in {tmp_path}, got a directory\n"
+    assert capsys.readouterr().err == expected
 
 
 @pytest.mark.parametrize("command", ["history", "positions", "pnl"])

@@ -1,6 +1,7 @@
 """What only some systems have is not wanted where recordings are played."""
 
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -78,3 +79,20 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
 
     assert [one.name for one in tmp_path.iterdir()] == ["it"]
     assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"whole", 0o600)
+
+
+def test_what_must_outlive_a_power_cut_is_on_the_disk_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file, before it has its name, and then the directory that has it."""
+    synced, fsync = list[Path](), os.fsync
+
+    def noted(file: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{file}").resolve())
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    with system.replacing(tmp_path / "it", on_disk=True) as file:
+        file.write(b"whole")
+
+    assert [one.name.startswith(".it.") or one for one in synced] == [True, tmp_path.resolve()]

@@ -85,7 +85,7 @@ from dydx_signals import Score
 from dydx_strategy import Decision, Look, Ranked, RankSettings, composite
 from hypothesis import HealthCheck, settings
 from msgspec.structs import replace
-from sessions import pytest_collection_modifyitems  # noqa: F401  (a hook)
+from sessions import pytest_collection, pytest_collection_modifyitems  # noqa: F401  (hooks)
 
 # A property is about what comes out, not about how busy the machine was.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])

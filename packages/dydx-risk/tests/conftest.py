@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from sessions import pytest_collection_modifyitems  # noqa: F401  (a hook)
+from sessions import pytest_collection, pytest_collection_modifyitems  # noqa: F401  (hooks)
 
 if TYPE_CHECKING:
     from world import World

@@ -204,6 +204,55 @@ def test_after_all_was_closed_nothing_enters_anywhere(make_world: Any) -> None:
     assert (world.risk.standing.state, world.risk._course.room) == ("ACTIVE", 1.0)
 
 
+def _closed_before_the_limit(make_world: Any, **limits: Any) -> Any:
+    """Fall in steps that the stairs keep up with: all is closed with a part of the room left."""
+    world = _held(make_world, Policy(**LIMITS | limits))
+    for price in range(2990, 2700, -10):
+        for reduce in _fall(world, price):
+            _filled(world, reduce, price)
+    world.book("BTC-USD", [("59990", "1")], [("60010", "1")])
+    assert 0 < world.risk._course.room < 0.1
+    return world
+
+
+def test_a_drawdown_that_bears_nothing_more_is_over_once_it_has_rested(make_world: Any) -> None:
+    """As one beyond its limit: else a flat account with no room would never trade again."""
+    world = _closed_before_the_limit(make_world)
+    denied = world.decide("BTC-USD", 1_000)
+
+    assert denied.reason == "DRAWDOWN"
+    assert "of what the drawdown may be is left: nothing enters until it is measured" in denied.why
+    assert world.risk.standing.state == "REDUCING"
+    _pass(world, 61)
+    assert (world.risk.standing.state, world.risk._course.room) == ("ACTIVE", 1.0)
+    assert isinstance(world.decide("BTC-USD", 1_000), Approved)
+
+
+def test_without_a_cool_down_a_room_that_bears_nothing_waits_for_a_person(make_world: Any) -> None:
+    """Its reason names nobody else."""
+    world = _closed_before_the_limit(make_world, cool_down_s=0.0)
+    _pass(world, 61)
+
+    assert world.decide("BTC-USD", 1_000).why.endswith("measured from here, when resumed")
+    world.risk.resume()
+    assert world.risk.standing.state == "ACTIVE"
+
+
+def test_a_days_loss_that_bears_nothing_more_is_over_with_the_day(make_world: Any) -> None:
+    """The gate says so, with what is left, and is open when the day is over."""
+    world = _closed_before_the_limit(make_world, max_drawdown=None, max_daily_loss=0.15)
+    _pass(world, 61)
+    denied = world.decide("BTC-USD", 1_000)
+
+    assert denied.reason == "DAILY_LOSS"
+    assert denied.why.endswith(
+        "of what the day's loss may be is left: nothing enters until 00:00 UTC"
+    )
+    world.at += 86_400 * 10**9
+    _pass(world, 2)
+    assert "DAILY_LOSS" not in dict(world.risk.standing.reasons)
+
+
 def test_without_a_cool_down_a_drawdown_ends_by_a_person_alone(make_world: Any) -> None:
     """However long it is flat."""
     world = _held(make_world, Policy(**LIMITS | {"cool_down_s": 0.0}))

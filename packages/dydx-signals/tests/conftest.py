@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
-from sessions import pytest_collection_modifyitems  # noqa: F401  (a hook)
+from sessions import pytest_collection, pytest_collection_modifyitems  # noqa: F401  (hooks)
 
 sys.path.insert(0, str(Path(__file__).parent))
 

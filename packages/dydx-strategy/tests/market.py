@@ -108,6 +108,7 @@ class Account:
     def __init__(self, equity_usdc: float | None = 10_000.0, **usdc: float) -> None:
         self.equity_usdc = equity_usdc
         self.usdc = {ticker.replace("_", "-"): value for ticker, value in usdc.items()}
+        self.closed = False
 
     @property
     def held(self) -> Holdings:
@@ -117,7 +118,7 @@ class Account:
             for t, x in self.usdc.items()
             if x
         ]
-        return Holdings({row.ticker: row for row in rows}, self.equity_usdc)
+        return Holdings({row.ticker: row for row in rows}, self.equity_usdc, self.closed)
 
     def take(self, decided: Iterable[Decision]) -> list[Decision]:
         """Hold what was decided, and return it."""

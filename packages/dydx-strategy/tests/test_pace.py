@@ -205,6 +205,27 @@ def test_the_waits_have_an_end_and_begin_again():
     assert passed == [0, 10, 30, 70, 110]
 
 
+def test_what_was_refused_while_nothing_may_enter_rests_until_something_may():
+    """Once a closure: its reason is named, exits pass, and then it is a retry as any other."""
+    desk, passed = Desk(Pace(throttle_s=0)), []
+    for at in range(0, 4_000, 10):
+        desk.account.closed = at < 1_000 or 2_000 <= at < 3_000
+        if targets(made := desk.want(at, 1_000)):
+            passed.append(at)
+            desk.become("denied", at, reason="DAILY_LOSS", why="until 00:00 UTC")
+        elif at == 10:
+            waits = "refused DAILY_LOSS (until 00:00 UTC), no retry before anything may enter"
+            assert first_reason(made) == waits
+
+    assert [at for at in passed if at < 1_000] == [0]
+    assert passed[1] == 1_000
+    assert len([at for at in passed if 2_000 <= at < 3_000]) == 1
+    assert passed[-1] > 3_000
+    desk.account.closed = True
+    desk.hold(1_000)
+    assert targets(desk.want(4_000, 0)) == [0]
+
+
 def test_a_strategy_that_never_waits_may_be_refused_for_ever():
     """A whole crash is thousands of refusals, and none of them is an error."""
     desk, passed = Desk(Pace(throttle_s=0, debounce_s=0, back_off_s=0)), 0

@@ -31,10 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         typed.insert(0, "replay")
     options = parsed(typed)
     former, sys.unraisablehook = sys.unraisablehook, end_again
+    from bot.ending import ENDS
     from bot.hangup import handler_of
 
     # Whoever ends a run politely gets what Ctrl-C gets: its report, its recording closed.
-    for number in _ENDS[1:]:
+    for number in ENDS[1:]:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler_of(number, options.command))
     code = 0
@@ -84,8 +85,10 @@ def end_again(lost: "sys.UnraisableHookArgs") -> None:
         return
     import threading
 
+    from bot.ending import ENDS
+
     # Below nohup one is ignored: what ends this program then is another.
-    ends = (one for one in _ENDS if signal.getsignal(one) is signal.default_int_handler)
+    ends = (one for one in ENDS if signal.getsignal(one) is signal.default_int_handler)
     again = threading.Timer(_MOMENT_S, interrupt, [next(ends, signal.SIGINT)])
     again.daemon = True
     again.start()
@@ -104,7 +107,6 @@ def interrupt(number: signal.Signals) -> None:
 
 
 _MOMENT_S: Final = 0.05
-_ENDS: Final = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 
 
 def begin_streams() -> None:

@@ -352,6 +352,7 @@ FROM_DATABASE: Final = (
     option("--csv", action="store_true", help="print the rows as CSV"),
     option("--json", action="store_true", help="print the rows as JSON"),
 )
+EITHER: Final = ("--csv", "--json")  # one of them
 OF_RUNS: Final = (
     option("--ticker", metavar="A,B", help="of these tickers alone"),
     option("--since", metavar="TIME", help="from 2026-11-30, 2026-11-30T07:15, 2h ago, yesterday"),

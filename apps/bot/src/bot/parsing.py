@@ -101,6 +101,7 @@ _REWORDED: Final = (
     (r"^argument \S+: ", ""),  # a word: what is expected says which
     (r"expected (one|at least one) argument$", "expected a value, got none"),
     (r"ignored explicit argument (.+)$", r"expected no value, got \1"),
+    (r"not allowed with argument (\S+)$", r"expected no \1 beside it, got both"),
     (r"^ambiguous option: (\S+) could match (.+)$", r"expected one of \2, got \1"),
 )
 

@@ -104,9 +104,21 @@ def replacing(path: Path, mode: int = 0o600, *, on_disk: bool = False) -> Iterat
                 out.flush()
                 os.fsync(out.fileno())
         beside.replace(path)
+        if on_disk:
+            _sync(path.parent)
     finally:
         with suppress(OSError):
             beside.unlink()
+
+
+def _sync(directory: Path) -> None:
+    """Put on the disk which files a directory has, where a system can."""
+    with suppress(OSError):
+        file = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
 
 
 def own_command() -> list[str]:

@@ -3215,7 +3215,7 @@ class Recording:
         self.damage: list[str] = []
         self.complete = False
         self.header = self._read_header()
-        self._kinds = kinds
+        self.kinds = kinds
         if kinds is not None:
             self._limit(kinds)
 
@@ -3235,7 +3235,7 @@ class Recording:
         return self._unfolded(history, self.pages())
 
     def _unfolded(self, history: History, pages: Iterable[Frame]) -> Iterator[Frame]:
-        for frame in unfold(history, pages, self.header.rest, self._kinds):
+        for frame in unfold(history, pages, self.header.rest, self.kinds):
             if frame.kind == "gap" and frame.text not in self.damage:
                 self.damage.append(frame.text)
             yield frame

@@ -4386,6 +4386,20 @@ def borne(room: float) -> float:
     return next((share for left, share in _STAIRS if room <= left), 1.0)
 
 
+def is_spent(course: Course, policy: Policy) -> bool:
+    """Return whether what is left of a limit bears nothing: with `protect` all was closed by it."""
+    return policy.protect and course.room <= _STAIRS[0][0]
+
+
+def is_sunk(course: Course, policy: Policy) -> bool:
+    """Return whether the drawdown lets nothing enter: passed, or too near for anything."""
+    return course.sunk is not None or (course.tightest == "DRAWDOWN" and is_spent(course, policy))
+
+
+# In words of a sentence, the limits that have a room.
+_LIMITS: Final[Mapping[Cause, str]] = {"DAILY_LOSS": "the day's loss", "DRAWDOWN": "the drawdown"}
+
+
 class Move:
     """A move of prices against the account, from where it took the distance that is defended.
 
@@ -4564,6 +4578,8 @@ def gate_state(
         return "REDUCING"
     if course.lost is not None or course.sunk is not None or now < all_until:
         return "REDUCING"
+    if is_spent(course, policy):
+        return "REDUCING"
     return "REDUCING" if account.polled and now - account.at > policy.stale_ns else "ACTIVE"
 
 
@@ -4593,9 +4609,19 @@ def dangers(now: Situation) -> Iterator[_Objection]:
         flat = "once nothing is held and entries have rested, or " if policy.cool_down_s else ""
         why = f"drawdown {sunk}, limit {limit}{course.cause}: measured anew {flat}when resumed"
         yield "DRAWDOWN", why, {"drawdown": sunk, "limit": limit}
+    if course.lost is None and course.sunk is None and is_spent(course, policy):
+        yield _spent(course, policy)
     if (left := now.rest.all_until - now.now) > 0:
         why = f"all was closed: nothing enters for {left / 1e9:.0f} s"
         yield "COOL_DOWN", why, {"left_s": left / 1e9}
+
+
+def _spent(course: Course, policy: Policy) -> _Objection:
+    left, of_day = percent_text(max(course.room, 0.0)), course.tightest == "DAILY_LOSS"
+    flat = "once nothing is held and entries have rested, or " if policy.cool_down_s else ""
+    ends = "until 00:00 UTC" if of_day else f"until it is measured from here, {flat}when resumed"
+    why = f"{left} of what {_LIMITS[course.tightest]} may be is left: nothing enters {ends}"
+    return "DAILY_LOSS" if of_day else "DRAWDOWN", why, {"left": left}
 
 
 # === Objections ===
@@ -5429,7 +5455,6 @@ def protect(margin: MarginFigures, course: Course, policy: Policy) -> Step | Non
 
 
 _BELOW_LIMIT: Final = 0.95
-_LIMITS: Final[Mapping[Cause, str]] = {"DAILY_LOSS": "the day's loss", "DRAWDOWN": "the drawdown"}
 
 
 def _room_words(course: Course) -> str:
@@ -6548,7 +6573,7 @@ class Risk:
     def _reopen(self) -> None:
         # Flat and rested, it may begin again: without a cool-down only a person says so.
         rested = self.policy.cool_down_s and self._rest.all_until <= self._elapsed.now
-        if self._course.sunk is not None and rested and not self.valued.held:
+        if rested and not self.valued.held and is_sunk(self._course, self.policy):
             self._course.reopen()
             self._settle()
 
@@ -6558,9 +6583,9 @@ class Risk:
         self.closest = nearer(self.closest, margin.distance)
         if not (margin.unknown or account.is_in_doubt):
             day, paid_in = self._elapsed.now // _DAY_NS, account.transferred
-            course, was = self._course, self._course.sunk
+            course, was = self._course, is_sunk(self._course, self.policy)
             course.move(margin.net_collateral, paid_in, day, self.policy, account.profit.funding)
-            if was is None and course.sunk is not None:
+            if not was and is_sunk(course, self.policy):
                 self._rest.begin((), self._elapsed.now, self.policy.cool_down_ns, whole=True)
 
     def _judge(self, decision: Decision) -> list[Judgement]:

@@ -254,12 +254,15 @@ class Held(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class Holdings(Mapping[str, Held]):
     """Everything an account holds, by ticker, and its equity; None while that is not known.
 
+    `closed` is whether whatever adds risk is refused now, in every market, whatever its size.
+
     >>> Holdings().usdc("BTC-USD"), Holdings().equity_usdc
     (0.0, None)
     """
 
     positions: Mapping[str, Held] = field(default_factory=dict)
     equity_usdc: float | None = None
+    closed: bool = False
 
     def usdc(self, ticker: str) -> float:
         """Return the signed value held in a market; 0 if nothing is."""
@@ -421,6 +424,7 @@ class _Pacing:
         self.pace = pace
         self._markets: dict[str, _Requests] = {}
         self._cut: Outcome | None = None
+        self._closed = False
 
     def request(self, decision: Decision) -> None:
         """Take note of a target that goes out."""
@@ -430,6 +434,13 @@ class _Pacing:
             market.patient = decision.id
         if abs(decision.target_usdc) > abs(decision.previous_usdc):
             market.added, market.added_at = decision.target_usdc, decision.at
+
+    def heed(self, held: Holdings) -> None:
+        """Take note of whether anything may enter now."""
+        if held.closed != self._closed:
+            self._closed = held.closed
+            for market in self._markets.values():
+                market.shut = False
 
     def learn(self, outcome: Outcome) -> None:
         """Take note of what became of one, or of a cut."""
@@ -445,6 +456,7 @@ class _Pacing:
             return  # it waited as long as it was to: no reason to wait any longer
         if outcome.kind in ("denied", "expired"):
             market.refuse(outcome, round(self.pace.back_off_most_s * 1e9))
+            market.shut = self._closed and outcome.kind == "denied"
         elif outcome.kind == "filled":
             market.refusals = 0
 
@@ -520,6 +532,8 @@ class _Pacing:
         pace = self.pace
         if market.open:
             return f"an order for {self.open_usdc(ticker):+,.0f} USDC is in flight"
+        if market.shut:
+            return f"{market.refusal}, no retry before anything may enter"
         if market.refusals:
             # Where nothing is waited for, refusals are counted on and on: no float is so large.
             doubled = 2.0 ** min(market.refusals - 1, 64)
@@ -544,7 +558,9 @@ def _refused(outcome: Outcome) -> str:
 class _Requests:
     """One market: the last target that added, open orders, and refusals in a row."""
 
-    __slots__ = ("added", "added_at", "at", "open", "patient", "refusal", "refusals", "refused_at")
+    __slots__ = (
+        "added", "added_at", "at", "open", "patient", "refusal", "refusals", "refused_at", "shut",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.added, self.added_at = 0.0, 0
@@ -552,6 +568,7 @@ class _Requests:
         self.open: dict[str, float] = {}
         self.refusals = self.refused_at = 0
         self.refusal = ""
+        self.shut = False  # refused while nothing may enter: it would be again
         self.patient: str | None = None  # the last decision whose entry waits for its price
 
     def refuse(self, outcome: Outcome, forgotten_ns: int) -> None:
@@ -1094,6 +1111,7 @@ class RankAndTarget:
         if scored.at < self._next_look:
             return ()
         self._next_look = scored.at + _ns(self.settings.look_s)
+        self._pacing.heed(held)
         return self._look(scored, held)
 
     def change(self, settings: RankSettings) -> None:
@@ -2902,7 +2920,8 @@ class _Child:
                 seq=0 if account is None else account.seq, at=0 if account is None else account.at,
             )  # fmt: skip
         equity = held.equity_usdc
-        return Holdings(positions, None if equity is None else equity * self.share)
+        share = None if equity is None else equity * self.share
+        return Holdings(positions, share, held.closed)
 
     def _ratio(self, ticker: str) -> float:
         wanted, allowed = self.wants.get(ticker, 0.0), self.allocated.get(ticker, 0.0)
@@ -3571,6 +3590,7 @@ class Decider:
     def _learn(self, event: Holdings | Outcome) -> None:
         if isinstance(event, Holdings):
             self._holdings = event
+            self._pacing.heed(event)
             return
         self._pacing.learn(event)
         if event.kind in ("denied", "expired", "cut"):

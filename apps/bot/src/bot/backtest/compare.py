@@ -19,6 +19,7 @@ from bot.config.loaded import deciding
 from bot.outlet import one_line
 from bot.report.why import WIRE, details, frames_of, wire_head
 from bot.run.journal import VERDICTS, JournalEntry
+from bot.run.kinds import Kinds
 from bot.times import clock
 
 SCHEMA: Final = "bot.compare/1"
@@ -95,6 +96,7 @@ class Side(NamedTuple):
     recording: Path | None
     settings: dict[str, Any]
     walk: Callable[[Callable[[JournalEntry], bool]], str]
+    kinds: Kinds = None
 
 
 # === Comparison ===
@@ -209,17 +211,17 @@ def _why(first: Side, second: Side, found: Difference) -> Iterator[str]:
 
 def _frames(first: Side, second: Side, found: Difference) -> Iterator[str]:
     """Yield the text of the frame at which two runs part: of each its own, on two recordings."""
-    pairs = [(first.recording, found.seq)]
+    pairs = [(first, found.seq)]
     if first.recording != second.recording:
         pairs = [
-            (side.recording, entry.seq)
+            (side, entry.seq)
             for side, entry in ((first, found.first), (second, found.second))
             if entry is not None
         ]
-    for path, seq in pairs:
-        if path is None or not path.exists():
+    for side, seq in pairs:
+        if (path := side.recording) is None or not path.exists():
             continue
-        for frame in frames_of(path, [seq]):
+        for frame in frames_of(path, [seq], side.kinds):
             text = frame.text if len(frame.text) <= WIRE else f"{frame.text[:WIRE]}…"
             yield from (one_line(wire_head(frame)), one_line(text))
 

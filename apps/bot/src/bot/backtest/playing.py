@@ -23,6 +23,7 @@ from bot.backtest.held import Held
 from bot.backtest.judged import Part, judged, named_words
 from bot.backtest.words import Variant, began_at
 from bot.database.rows import replay_written_down
+from bot.ending import Ended, begin_frame, between_frames, whole
 from bot.live.commands import RUN, options_as_recorded
 from bot.live.runs import seldom_stopped
 from bot.progress import Progress
@@ -152,9 +153,9 @@ def played_together(
     progress.begin(what, source.seconds)
     frames = source.frames([source.counting(progress), *seen.notes], lambda: bool(front.running))
     try:
-        with seldom_stopped(), watched([bot.supervisor for bot in front.bots]):
-            frames.subscribe(front.take, errors.append)
-    except KeyboardInterrupt:
+        with seldom_stopped(), watched([bot.supervisor for bot in front.bots]), between_frames():
+            frames.subscribe(whole(front.take), errors.append)
+    except Ended:
         complete = False
     finally:
         front.close()
@@ -281,7 +282,7 @@ class Source:
         try:
             with seldom_stopped():
                 bot.run(self.frames([*notes, open_] if since else notes, goes_on))
-        except KeyboardInterrupt:
+        except Ended:
             return False
         except Exception as error:
             if error not in (bot.stopped, bot.failure):
@@ -295,6 +296,7 @@ class Source:
 
         def noted() -> Generator[Frame]:
             for frame in self._frames():
+                begin_frame()
                 for note in notes:
                     note(frame)
                 yield frame
@@ -414,8 +416,7 @@ def _rows(label: str, recording: str, bot: Bot, seen: dict[str, tuple[int, int]]
     if not isinstance(bot.venue, PaperVenue):
         return
     for ticker, holding in bot.venue.ledger.holdings.items():
-        if (dealt := bot.dealt.markets.get(ticker)) is None:
-            continue  # Ctrl-C came within a frame, before its fill was counted
+        dealt = bot.dealt.markets[ticker]
         ledger = bot.venue.ledger
         yield row(
             ledger.standing(holding), ledger.owed_ppm(holding) // 10**6,

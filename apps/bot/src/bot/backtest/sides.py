@@ -83,7 +83,7 @@ def _played(variant: Variant, name: str, span: Span, kinds: Sequence[str] | None
         return bot.journal.hash
 
     settings = {} if options.config is None else options.config.plain()
-    return Side(label, recording.path, settings, walk)
+    return Side(label, recording.path, settings, walk, kinds)
 
 
 # === Stored ===

@@ -30,6 +30,7 @@ from msgspec.structs import replace
 
 from bot.chaos.faults import FAULTS, Fault, Ladders, Tape, Wire, plan, words_of
 from bot.config.configured import typed_again
+from bot.ending import begin_frame, between_frames, end_frame
 from bot.engines.engine import Engine, engine_typed
 from bot.engines.errors import EngineError
 from bot.engines.work import Lost
@@ -583,21 +584,27 @@ class Days:
         days = [replace(self._day, seed=seed, faults=faults) for seed, faults in plans.items()]
         with self._engine, Progress("seeds", len(plans)) as progress:
             try:
-                for number, outcome in self._engine.run(live_through, days):
-                    self._note(days[number], _required(outcome))
-                    self.took_s = time.monotonic() - began
-                    progress.step(f"{len(self.failures)} failed")
-                self.failures.sort(key=lambda failure: failure.seed)
-                first = self.failures[:SHRUNK_AT_MOST]
-                if first:
-                    progress.begin("failures shrunk", len(first))
-                broken = [replace(self._day, seed=one.seed, failure=one) for one in first]
-                for number, failure in self._engine.run(shrink, broken):
-                    self.failures[number] = _required(failure)
-                    progress.step()
+                with between_frames():
+                    self._run(days, progress, began)
             except KeyboardInterrupt:
                 return False
         return True
+
+    def _run(self, days: Sequence[Day], progress: Progress, began: float) -> None:
+        for number, outcome in self._engine.run(live_through, days):
+            begin_frame()
+            self._note(days[number], _required(outcome))
+            self.took_s = time.monotonic() - began
+            progress.step(f"{len(self.failures)} failed")
+            end_frame()
+        self.failures.sort(key=lambda failure: failure.seed)
+        first = self.failures[:SHRUNK_AT_MOST]
+        if first:
+            progress.begin("failures shrunk", len(first))
+        broken = [replace(self._day, seed=one.seed, failure=one) for one in first]
+        for number, failure in self._engine.run(shrink, broken):
+            self.failures[number] = _required(failure)
+            progress.step()
 
     def _note(self, day: Day, outcome: SeedResult) -> None:
         self._outcomes[day.seed] = outcome

@@ -10,6 +10,7 @@ from typing import Final
 
 from bot.commands import beside, looking_back, machine, past, trading, watching, writing
 from bot.commands.command import Command
+from bot.options import EITHER
 from bot.parsing import Parser, Shape, Version, examples_of, words_of
 
 GROUPS: Final[dict[str, dict[str, Command]]] = {
@@ -69,8 +70,9 @@ def parser() -> Parser:
             epilog="\n\n".join(filter(None, [examples_of(row.examples), row.more])),
             formatter_class=Shape,
         )
+        either = command.add_mutually_exclusive_group()
         for names, how in row.options:
-            command.add_argument(*names, **how)
+            (either if names[0] in EITHER else command).add_argument(*names, **how)
     top.commands = commands
     top.groups = {title: [*rows] for title, rows in GROUPS.items()}
     return top

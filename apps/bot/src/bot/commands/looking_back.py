@@ -6,6 +6,7 @@ from bot.commands.command import Command
 from bot.options import (
     CHOICES,
     DATABASE,
+    FIDELITY,
     FROM_DATABASE,
     JSON,
     OF_RUNS,
@@ -32,6 +33,7 @@ COMMANDS: Final[dict[str, Command]] = {
                 "fill (F2) or act (A1)",
             ),
             RECORDING,
+            FIDELITY,
             *CHOICES,
         ),
         "Plays the recording again, with the same choices as the run, and prints the way from an "
@@ -46,6 +48,7 @@ COMMANDS: Final[dict[str, Command]] = {
         "bot.live.report:report",
         (
             RECORDING,
+            FIDELITY,
             option(
                 "--run",
                 type=whole,

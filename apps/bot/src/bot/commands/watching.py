@@ -9,6 +9,7 @@ from bot.options import (
     CONFIG,
     DATABASE,
     ENGINES,
+    FIDELITY,
     JSON,
     LOG,
     NETWORK,
@@ -40,6 +41,7 @@ COMMANDS: Final[dict[str, Command]] = {
         "bot.live.commands:replay",
         (
             RECORDING,
+            FIDELITY,
             SPEED,
             option(
                 "--save-state",

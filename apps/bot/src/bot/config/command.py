@@ -34,6 +34,7 @@ from bot.config.passphrase import new_passphrase, passphrase
 from bot.config.place import FILE, PREFIX
 from bot.config.settings import PATHS, SECRETS, SECTIONS, Settings, model_of
 from bot.outlet import as_lines
+from bot.system import replacing
 
 
 def config(arguments: argparse.Namespace) -> int:
@@ -323,14 +324,9 @@ def _parted(text: str) -> tuple[str, str, str]:
 
 def _replace(path: Path, text: str) -> None:
     """Write a file whole or not at all; only its owner may read a new one."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
     mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
-    try:
-        with open(os.open(part, _NEW, mode), "w") as file:
-            file.write(text)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path, mode, on_disk=True) as file:
+        file.write(text.encode())
 
 
 def _value(name: str) -> SecretStr:

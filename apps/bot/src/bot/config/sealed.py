@@ -11,7 +11,6 @@ Memory is that of a chunk.
 
 import contextlib
 import io
-import os
 import secrets
 import tarfile
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from dydx_conn import ConnError, KeyProblem, seal, unseal
 from pydantic import SecretStr
 
-from bot.system import NO_LINK
+from bot.system import replacing
 
 _FORMAT: Final = b"dydx-bot-backup "
 _VERSION: Final = 1
@@ -136,24 +135,15 @@ def _length(block: bytes) -> bytes:
 @contextlib.contextmanager
 def sealing(path: Path, passphrase: SecretStr) -> Iterator[tarfile.TarFile]:
     """Yield what takes members; the file is there once all of them are in it, and on the disk."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_LINK
-    try:
-        with open(os.open(beside, flags, 0o600), "wb") as file:
-            writer = Writer(file, passphrase)
-            compressor = zstandard.ZstdCompressor(level=9, write_checksum=True)
-            with (
-                compressor.stream_writer(cast(IO[bytes], writer), closefd=False) as packed,
-                tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as tar,
-            ):
-                yield tar
-            writer.finish()
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            beside.unlink()
+    with replacing(path, on_disk=True) as file:
+        writer = Writer(file, passphrase)
+        compressor = zstandard.ZstdCompressor(level=9, write_checksum=True)
+        with (
+            compressor.stream_writer(cast(IO[bytes], writer), closefd=False) as packed,
+            tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as tar,
+        ):
+            yield tar
+        writer.finish()
 
 
 @contextlib.contextmanager

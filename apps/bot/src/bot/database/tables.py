@@ -37,7 +37,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from bot.database.counting import FILL, TRIGGERS
+from bot.database import counting, summing
 from bot.run.acts import default_database, private
 
 
@@ -199,6 +199,15 @@ order_counts = Table(
     Column("n", Integer, nullable=False),
     sqlite_with_rowid=False,
 )  # fmt: skip
+# The same over all runs of an account: summed by `summing`.
+order_sums = Table(
+    "order_sums", metadata,
+    Column("since", BigInteger, primary_key=True, autoincrement=False),
+    *(Column(name, Text, primary_key=True)
+      for name in ("chain_id", "account", "ticker", "status")),
+    Column("n", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)  # fmt: skip
 
 TABLES: Final[dict[str, Table]] = dict(metadata.tables)
 
@@ -221,7 +230,6 @@ _INDICES: Final = (
     (runs, ("chain_id", "account", "began")),
     # Each has the count itself: none of them is looked up in two places.
     (order_counts, ("ticker", "status", "since", "run_id", "n")),
-    (order_counts, ("status", "since", "ticker", "run_id", "n")),
     (order_counts, ("run_id", "since", "ticker", "status", "n")),
 )
 for _table, _columns in _INDICES:
@@ -329,6 +337,8 @@ def _json_text(value: Any) -> str:
 
 
 def _make(path: Path) -> None:
+    if path.is_dir():
+        raise DatabaseError(f"expected a database in {path}, got a directory")
     try:
         if path == default_database() or not path.parent.exists():
             private(path.parent)
@@ -406,7 +416,7 @@ def explained(url: str | URL) -> Iterator[None]:
 # === Upgrade ===
 # From nothing, or from any earlier version, to this one.
 
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006")
 _LOCK: Final = 0x64594458  # of PostgreSQL: who upgrades, one at a time
 
 version = Table("alembic_version", MetaData(), Column("version_num", Text, primary_key=True))
@@ -423,8 +433,9 @@ def upgrade(engine: Engine, to: str = REVISIONS[-1]) -> str:
         was = revision_of(connection)
         if was == "" and to == REVISIONS[-1]:
             metadata.create_all(connection)
-            for statement in (*FILL, *TRIGGERS[connection.dialect.name]):
-                connection.exec_driver_sql(statement)
+            for made in (counting, summing):
+                for statement in (*made.FILL, *made.TRIGGERS[connection.dialect.name]):
+                    connection.exec_driver_sql(statement)
             version.metadata.create_all(connection)
             connection.execute(version.insert().values(version_num=to))
         elif was != to:

@@ -46,6 +46,7 @@ from bot.database.tables import (
     metadata,
     order_blocks,
     order_counts,
+    order_sums,
     runs,
     shown,
     upgrade,
@@ -72,7 +73,7 @@ _KINDS: Final = {
 _STAYS: Final = ("halted-*.json", "claimed-*.json", "api-*.token")
 _CHUNK: Final = 1 << 20
 _ROWS: Final = 1_000
-_COUNTED: Final = (order_blocks, order_counts)  # the database does that by itself
+_COUNTED: Final = (order_blocks, order_counts, order_sums)  # the database does that by itself
 
 
 # === Backup ===

@@ -35,21 +35,25 @@ GROUPS: Final = ("class", "endpoint", "run", *_TIMES)
 def show_errors(arguments: argparse.Namespace) -> int:
     """Print what went wrong, the most frequent first; times newest first."""
     url = chosen_url(arguments)
+    by = chosen("a group", arguments.by, GROUPS)
+    since, until = span(arguments.since, arguments.until, time.time_ns())
     try:
         with reading(url) as connection:
-            by = chosen("a group", arguments.by, GROUPS)
-            since, until = span(arguments.since, arguments.until, time.time_ns())
             which = _which(connection, arguments, since, until)
             rows = _rows(connection, by, which, arguments.limit)
-            total = connection.scalar(select(func.sum(errors.c.count)).where(*which)) or 0
+            total = int(connection.scalar(select(func.sum(errors.c.count)).where(*which)) or 0)
     except NothingYetError as error:
-        return nothing_yet(arguments, error, "bot.errors/1", FIELDS)
-    lines = _lines(rows, by, int(total), span_words(since, until), shown(url))
-    about = {"by": by, "total": int(total), "since": iso(since), "until": iso(until)}
-    return printed(
-        arguments,
-        Listing(schema="bot.errors/1", fields=FIELDS, rows=rows, lines=[*lines], about=about),
-    )
+        return nothing_yet(arguments, error, _listed(by, (), 0, (since, until), ()))
+    lines = _lines(rows, by, total, span_words(since, until), shown(url))
+    return printed(arguments, _listed(by, rows, total, (since, until), [*lines]))
+
+
+def _listed(
+    by: str, rows: Sequence[dict[str, Any]], total: int, when: tuple[int | None, int | None],
+    lines: Sequence[str],
+) -> Listing:  # fmt: skip
+    about = {"by": by, "total": total, "since": iso(when[0]), "until": iso(when[1])}
+    return Listing(schema="bot.errors/1", fields=FIELDS, rows=rows, lines=lines, about=about)
 
 
 def _which(

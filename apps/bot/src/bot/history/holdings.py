@@ -5,7 +5,8 @@ bot positions ──► which ──► a summary and rows; bot positions BTC-US
 
 import argparse
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from bot.history.listing import (
     printed,
     table,
 )
-from bot.history.orders import FILL_FIELDS, fill_fields, nothing_yet
+from bot.history.orders import FILL_FIELDS, about_page, fill_fields, nothing_yet
 from bot.history.reading import (
     NothingYetError,
     account_of,
@@ -85,7 +86,11 @@ def show_positions(arguments: argparse.Namespace) -> int:
                 return _one(connection, arguments)
             return printed(arguments, _page(connection, arguments, shown(url)))
     except NothingYetError as error:
-        return nothing_yet(arguments, error, "bot.positions/1", FIELDS)
+        since, until = span(arguments.since, arguments.until, time.time_ns())
+        return nothing_yet(arguments, error, Listing(
+            schema="bot.positions/1", fields=FIELDS, rows=(), lines=(),
+            about=_about(arguments, Counter(), since, until),
+        ))  # fmt: skip
 
 
 # === A page ===
@@ -95,9 +100,8 @@ def _page(connection: Connection, arguments: argparse.Namespace, where: str) -> 
     since, until = span(arguments.since, arguments.until, time.time_ns())
     which = _which(connection, arguments, since, until)
     summary = _summary(connection, which)
-    total, limit = summary["count"], arguments.limit
-    last = max(1, -(-total // limit))
-    if arguments.page > last:
+    about, limit = _about(arguments, summary, since, until), arguments.limit
+    if arguments.page > (last := about["pages"]):
         raise TypedError(f"expected a page from 1 to {last}, got {arguments.page}")
     by = SORTS[_sort(arguments.sort)]
     order = (by.asc(), _columns.opened.asc()) if arguments.ascending else (
@@ -106,10 +110,6 @@ def _page(connection: Connection, arguments: argparse.Namespace, where: str) -> 
     found = select(positions, _NET.label("net")).where(*which).order_by(*order)
     first = (arguments.page - 1) * limit
     rows = connection.execute(found.limit(limit).offset(first)).mappings().all()
-    about = {
-        "page": arguments.page, "pages": last, "total": total,
-        "since": iso(since), "until": iso(until), "summary": _for_program(summary),
-    }  # fmt: skip
     lines = [
         *_head(summary, where, span_words(since, until), empty_words(connection)),
         *_lines(rows, arguments, last),
@@ -121,6 +121,13 @@ def _page(connection: Connection, arguments: argparse.Namespace, where: str) -> 
         lines=lines,
         about=about,
     )
+
+
+def _about(
+    arguments: argparse.Namespace, summary: Mapping[str, int], since: int | None, until: int | None
+) -> dict[str, Any]:
+    page = about_page(arguments, summary["count"], since, until)
+    return {**page, "summary": _for_program(summary)}
 
 
 def _sort(typed: str) -> str:
@@ -170,7 +177,7 @@ def _summary(connection: Connection, which: Sequence[ColumnElement[bool]]) -> di
     return {name: int(row[name] or 0) for name in counted}
 
 
-def _for_program(summary: dict[str, Any]) -> dict[str, Any]:
+def _for_program(summary: Mapping[str, int]) -> dict[str, Any]:
     counts = ("count", "open", "won", "lost", "left")
     closed = summary["count"] - summary["open"] - summary["left"]
     return {

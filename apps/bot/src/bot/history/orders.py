@@ -8,7 +8,7 @@ import argparse
 import textwrap
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Final
 
@@ -66,20 +66,29 @@ def history(arguments: argparse.Namespace) -> int:
                 return _one(connection, arguments)
             return printed(arguments, _page(connection, arguments, shown(url)))
     except NothingYetError as error:
-        return nothing_yet(arguments, error, "bot.history/1", FIELDS)
+        since, until = span(arguments.since, arguments.until, time.time_ns())
+        about = about_page(arguments, 0, since, until)
+        return nothing_yet(arguments, error, Listing(
+            schema="bot.history/1", fields=FIELDS, rows=(), lines=(), about=about,
+        ))  # fmt: skip
 
 
-def nothing_yet(
-    arguments: argparse.Namespace, error: Exception, schema: str, fields: tuple[str, ...]
-) -> int:
+def nothing_yet(arguments: argparse.Namespace, error: Exception, empty: Listing) -> int:
     """Print that there is nothing yet; a database that was typed is expected to be there."""
     if arguments.database:
         raise error
     words = textwrap.wrap(f"nothing yet: {error}", WIDTH, break_on_hyphens=False)
-    return printed(
-        arguments,
-        Listing(schema=schema, fields=fields, rows=(), lines=words, about={"total": 0}),
-    )
+    return printed(arguments, replace(empty, lines=words))
+
+
+def about_page(
+    arguments: argparse.Namespace, total: int, since: int | None, until: int | None
+) -> dict[str, Any]:
+    """Return what a program gets of a page beside its rows; no rows at all are one page."""
+    return {
+        "page": arguments.page, "pages": max(1, -(-total // arguments.limit)), "total": total,
+        "since": iso(since), "until": iso(until),
+    }  # fmt: skip
 
 
 # === A page ===
@@ -89,13 +98,9 @@ def nothing_yet(
 def _page(connection: Connection, arguments: argparse.Namespace, where: str) -> Listing:
     wanted = wanted_of(connection, arguments)
     page = page_of(connection, wanted, arguments.page, arguments.limit)
-    last = max(1, -(-page.total // arguments.limit))
+    about = about_page(arguments, page.total, wanted.since, wanted.until)
     if not page.rows and page.total:
-        raise TypedError(f"expected a page from 1 to {last}, got {arguments.page}")
-    about = {
-        "page": arguments.page, "pages": last, "total": page.total,
-        "since": iso(wanted.since), "until": iso(wanted.until),
-    }  # fmt: skip
+        raise TypedError(f"expected a page from 1 to {about['pages']}, got {arguments.page}")
     lines = _lines(page, wanted, arguments, where, empty_words(connection))
     rows = [order_fields(row) for row in page.rows]
     return Listing(schema="bot.history/1", fields=FIELDS, rows=rows, lines=[*lines], about=about)

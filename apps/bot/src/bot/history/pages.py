@@ -1,13 +1,14 @@
 """Any page of the orders, as quick as the first: no row before it is walked over.
 
-    what is wanted ──► order_counts: how many of them each block of time has ──► which blocks
-    the page lies in ──► one look into each ──► its rows
+    what is wanted ──► how many of them each block of time has ──► which blocks the page lies in
+    ──► one look into each ──► its rows
 
-The database counts its orders by block, run, ticker and status as they come (database.counting), a
-block being at most some ten thousands of orders that follow one another. Those counts say in which
-blocks a page lies, and how many there are in all. Then it is short work: where a block has many of
-the wanted, the index by time is walked within the block from its nearer end; where blocks have few,
-each is fetched by its group. Rows are newest first; of one time, by run, ticker and status.
+The database counts its orders by block, run, ticker and status as they come (database.counting),
+and sums that over the runs of an account (database.summing); a block is at most some ten thousands
+of orders that follow one another. So it is known in which blocks a page lies, and how many there
+are in all. Then it is short work: where a block has many of the wanted, the index by time is walked
+within the block from its nearer end; where blocks have few, each is fetched by its group. Rows are
+newest first; of one time, by run, ticker and status.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,12 +28,11 @@ from sqlalchemy import (
     select,
 )
 
-from bot.database.tables import order_blocks, order_counts, orders, runs
+from bot.database.tables import order_blocks, order_counts, order_sums, orders, runs
 
 # A block with fewer of the wanted is not walked: they are fetched one by one.
 _FEW: Final = 200
 _SOME: Final = 8_000  # so many are counted quicker by their groups than by walking
-_MANY_RUNS: Final = 5_000
 _NEVER: Final = 2**63 - 1
 
 
@@ -89,19 +89,15 @@ def page_of(connection: Connection, wanted: Wanted, number: int, limit: int) -> 
 
 
 def _resolved(connection: Connection, wanted: Wanted) -> Wanted:
-    """Name the runs of the accounts that are wanted, if they are not too many for one statement."""
+    """Leave out what leaves no order out: accounts that all runs are of."""
     if not (wanted.chain_ids or wanted.accounts):
         return wanted
-    of_them, any_other = _runs_of(wanted), sqlalchemy.exists().where(~_of_accounts(wanted))
-    if not connection.scalar(select(any_other)):
-        return replace(wanted, chain_ids=(), accounts=())  # nobody else's orders are there
-    if wanted.runs:
-        of_them = of_them.where(runs.c.id.in_(wanted.runs))
-    found = [int(row[0]) for row in connection.execute(of_them.limit(_MANY_RUNS))]
-    if len(found) == _MANY_RUNS:
-        return wanted
-    # No run has this number: of none of them is anything wanted.
-    return replace(wanted, runs=tuple(found) or (-1,), chain_ids=(), accounts=())
+    any_other = sqlalchemy.exists().where(~_of_accounts(wanted))
+    return (
+        wanted
+        if connection.scalar(select(any_other))
+        else replace(wanted, chain_ids=(), accounts=())
+    )
 
 
 def _rows(
@@ -183,24 +179,25 @@ def _every_block() -> Select[Any]:
 def _counts(wanted: Wanted) -> Select[Any]:
     if wanted.anything:
         return select(order_blocks.c.since, order_blocks.c.n)
-    counts = order_counts.c
-    summed = select(counts.since, func.sum(counts.n).label("n"))
-    return summed.where(*_narrowed(wanted, order_counts)).group_by(counts.since)
+    of = order_counts if wanted.runs else order_sums
+    summed = select(of.c.since, func.sum(of.c.n).label("n"))
+    return summed.where(*_narrowed(wanted, of)).group_by(of.c.since)
 
 
 def _narrowed(
     wanted: Wanted, table: sqlalchemy.Table, *, walked: bool = False
 ) -> list[ColumnElement[bool]]:
-    run_id: ColumnElement[int] = table.c.run_id
     ticker: ColumnElement[str] = table.c.ticker
     status: ColumnElement[str] = table.c.status
-    if walked:  # no index but that by time: what is calculated is looked up in none
-        run_id, ticker, status = run_id + 0, ticker + "", status + ""
     terms: list[ColumnElement[bool]] = []
-    if wanted.runs:
-        terms.append(run_id.in_(wanted.runs))
-    if wanted.chain_ids or wanted.accounts:
-        terms.append(run_id.in_(_runs_of(wanted)))
+    if walked:  # no index but that by time: what is calculated is looked up in none
+        ticker, status = ticker + "", status + ""
+    if table is order_sums:
+        terms.append(_of_accounts(wanted, order_sums))
+    else:
+        run_id: ColumnElement[int] = table.c.run_id + 0 if walked else table.c.run_id
+        terms += [run_id.in_(wanted.runs)] if wanted.runs else []
+        terms += [run_id.in_(_runs_of(wanted))] if wanted.chain_ids or wanted.accounts else []
     if wanted.tickers:
         terms.append(ticker.in_(wanted.tickers))
     if wanted.statuses:
@@ -212,10 +209,10 @@ def _runs_of(wanted: Wanted) -> Select[Any]:
     return select(runs.c.id).where(_of_accounts(wanted))
 
 
-def _of_accounts(wanted: Wanted) -> ColumnElement[bool]:
-    terms = [runs.c.chain_id.in_(wanted.chain_ids)] if wanted.chain_ids else []
-    terms += [runs.c.account.in_(wanted.accounts)] if wanted.accounts else []
-    return and_(*terms)
+def _of_accounts(wanted: Wanted, table: sqlalchemy.Table = runs) -> ColumnElement[bool]:
+    terms = [table.c.chain_id.in_(wanted.chain_ids)] if wanted.chain_ids else []
+    terms += [table.c.account.in_(wanted.accounts)] if wanted.accounts else []
+    return and_(sqlalchemy.true(), *terms)
 
 
 # === Rows ===

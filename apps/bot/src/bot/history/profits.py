@@ -12,7 +12,7 @@ import argparse
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Final
 
@@ -69,15 +69,15 @@ class Group:
         return sums["realized"] + sums["unrealized"] + sums["funding"] - sums["fees"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Choice:
-    """Which rows count, and by what they are grouped."""
+    """Which rows count, and by what they are grouped; of tickers () for any."""
 
     by: str
-    runs: Mapping[int, RowMapping]
-    tickers: tuple[str, ...]
     since: int | None
     until: int | None
+    runs: Mapping[int, RowMapping] = field(default_factory=dict)
+    tickers: tuple[str, ...] = ()
 
     def key(self, run_id: int, ticker: str, day: int) -> Any:
         """Return the group that a row belongs to."""
@@ -95,25 +95,33 @@ GROUPS: Final[dict[str, Callable[[RowMapping, str, int], Any]]] = {
 def pnl(arguments: argparse.Namespace) -> int:
     """Print what runs have earned."""
     url = chosen_url(arguments)
+    choice = Choice(
+        chosen("a group", arguments.by, GROUPS),
+        *span(arguments.since, arguments.until, time.time_ns()),
+    )
     try:
         with reading(url) as connection:
-            choice = _choice(connection, arguments)
+            choice = _narrowed(connection, arguments, choice)
             groups, total = summed(connection, choice)
             nothing = empty_words(connection)
     except NothingYetError as error:
-        return nothing_yet(arguments, error, "bot.pnl/1", FIELDS)
-    return printed(arguments, Listing(
-        schema="bot.pnl/1", fields=FIELDS,
+        return nothing_yet(arguments, error, _listed(choice, {}, Group(), ()))
+    lines = _lines(groups, total, choice, shown(url), nothing)
+    return printed(arguments, _listed(choice, groups, total, [*lines]))
+
+
+def _listed(
+    choice: Choice, groups: Mapping[Any, Group], total: Group, lines: Sequence[str]
+) -> Listing:
+    return Listing(
+        schema="bot.pnl/1", fields=FIELDS, lines=lines,
         rows=[_fields(key, group) for key, group in groups.items()],
-        lines=[*_lines(groups, total, choice, shown(url), nothing)],
         about={"by": choice.by, "since": iso(choice.since), "until": iso(choice.until),
                "total": _fields("total", total)},
-    ))  # fmt: skip
+    )  # fmt: skip
 
 
-def _choice(connection: Connection, arguments: argparse.Namespace) -> Choice:
-    by = chosen("a group", arguments.by, GROUPS)
-    since, until = span(arguments.since, arguments.until, time.time_ns())
+def _narrowed(connection: Connection, arguments: argparse.Namespace, choice: Choice) -> Choice:
     terms: list[ColumnElement[bool]] = []
     if arguments.run is not None:
         require_run(connection, arguments.run)
@@ -127,9 +135,7 @@ def _choice(connection: Connection, arguments: argparse.Namespace) -> Choice:
         there = {*connection.execute(select(positions.c.ticker).distinct()).scalars()}
         tickers = tuple(chosen("a ticker", part, there) for part in arguments.ticker.split(","))
     found = connection.execute(select(runs).where(*terms).order_by(runs.c.id)).mappings()
-    return Choice(
-        by=by, runs={run["id"]: run for run in found}, tickers=tickers, since=since, until=until
-    )
+    return replace(choice, runs={run["id"]: run for run in found}, tickers=tickers)
 
 
 # === Sums ===

@@ -65,6 +65,8 @@ def reading(url: str) -> Iterator[Connection]:
     path = file_of(found)
     if path is not None and not path.exists():
         raise NothingYetError(f"expected a database in {path}, got no file: {FIRST}")
+    if path is not None and path.is_dir():
+        raise DatabaseError(f"expected a database in {path}, got a directory")
     with explained(found):
         engine = engine_of(found) if path is None else _of_file(found)
         try:

@@ -50,6 +50,7 @@ from bot.run.beside import begun, noting, warned
 from bot.run.budget import LIVE, Foreseen
 from bot.run.claim import Claim, ClaimedError, claimed
 from bot.run.composition import Bot, Options
+from bot.run.kinds import kinds_of
 from bot.run.paper import paper_account
 from bot.run.resume import beginning, beyond, unused_id
 from bot.run.signals import write_state
@@ -98,7 +99,7 @@ def bot_for(arguments: argparse.Namespace, recording: Foreseen) -> Bot:
 
 def replay(arguments: argparse.Namespace) -> int:
     """Play a recording, on a dashboard if this is a terminal, and report."""
-    recording = Foreseen(find_recording(arguments.recording))
+    recording = Foreseen(find_recording(arguments.recording), kinds_of(arguments.fidelity))
     bot, name, speed, inbox = bot_for(arguments, recording), arguments.recording, None, Inbox()
     if on_dashboard(arguments):  # which holds each frame until it is due
         speed = arguments.speed or 20.0
@@ -244,7 +245,7 @@ def claimed_on_paper(net: Network, account: Subaccount) -> Iterator[Claim | None
 
 def why(arguments: argparse.Namespace) -> int:
     """Print the way from an id back to the wire."""
-    bot, path = replayed_to_end(arguments)
+    bot, path = replayed_to_end(arguments, wanted=arguments.id)
     entry = bot.journal.find(arguments.id)
     if entry is None:
         newest = {e.kind: f"{e.id} ({e.kind})" for e in bot.journal.entries}
@@ -256,7 +257,7 @@ def why(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 2
-    print(as_lines(chain(entry, bot.journal, path)))
+    print(as_lines(chain(entry, bot.journal, path, kinds=kinds_of(arguments.fidelity))))
     return 0
 
 
@@ -264,13 +265,15 @@ def replayed_to_end(
     arguments: argparse.Namespace,
     seconds: float | None = None,
     look: Callable[[Bot], object] = lambda _: None,
+    wanted: str = "",
 ) -> tuple[Bot, Path]:
     """Run a recording as fast as it can be read; the run is what it always is.
 
+    It ends once it has the entry that is `wanted`: a journal forgets the oldest of a long run.
     `look` sees it now and then, as whoever draws it would: some figures begin when they are read.
     """
     path = find_recording(arguments.recording)
-    recording = Foreseen(path)
+    recording = Foreseen(path, kinds_of(getattr(arguments, "fidelity", None)))
     bot = bot_for(arguments, recording)
     if "panel" in arguments:  # which draws curves
         bot.follow()
@@ -280,7 +283,7 @@ def replayed_to_end(
     def goes_on(frame: Frame) -> bool:
         if not frame.seq % LOOK_FRAMES:
             look(bot)
-        return frame.seq <= last
+        return frame.seq <= last and bot.journal.find(wanted) is None
 
     run_to_end(bot, play(recording, pace=until(seconds, goes_on)))
     return bot, path

@@ -23,6 +23,7 @@ from bot.database.rows import database_of
 from bot.live.handle import Handle
 from bot.run.composition import Bot, monitor
 from bot.run.desk import Desk
+from bot.run.kinds import kinds_of
 from bot.system import absent
 
 _LOOK_S: Final = 0.002  # how often whoever holds frames looks at what waits
@@ -95,7 +96,8 @@ def reached(
     served = Served(
         desk=desk, inbox=inbox, mode=cast(Mode, mode), name=name, settings=loaded.settings.api,
         tokens=Tokens(loaded.settings.api, lambda words: trouble(served, words)), net=net,
-        config=loaded, recording=recording, database=database_of(arguments) if lives else "",
+        config=loaded, recording=recording, kinds=kinds_of(getattr(arguments, "fidelity", None)),
+        database=database_of(arguments) if lives else "",
         reload=partial(_reload, bot),
     )  # fmt: skip
     with serving(served, arguments.listener) as url:

@@ -27,6 +27,7 @@ from bot.pages.style import require_plotly
 from bot.progress import Progress
 from bot.run.budget import Foreseen
 from bot.run.composition import trace
+from bot.run.kinds import kinds_of
 
 _STEP: Final = 500  # frames between two looks at how far it is
 _MOST: Final = 1_000  # pages of one name in one place
@@ -55,7 +56,7 @@ def report(arguments: argparse.Namespace) -> int:
 
 
 def _replayed(arguments: argparse.Namespace) -> tuple[Report, int]:
-    recording = Foreseen(find_recording(arguments.recording))
+    recording = Foreseen(find_recording(arguments.recording), kinds_of(arguments.fidelity))
     bot = bot_for(arguments, recording)
     gathered = Gathered(bot)
     gathered.follow()

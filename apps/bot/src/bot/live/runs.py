@@ -36,6 +36,7 @@ from reactivex import Observable, operators
 from bot.config.configured import loaded_of
 from bot.config.loaded import Loaded
 from bot.config.place import CONFIG
+from bot.ending import Ended
 from bot.live.handle import Handle, within_reach
 from bot.live.reach import Answers, is_reached, reached, stay
 from bot.live.reload import Reloader, place_of
@@ -49,6 +50,7 @@ from bot.run.beside import Beside, begun, noting, warned
 from bot.run.budget import REPLAYED, Budget
 from bot.run.composition import Bot, Options
 from bot.run.desk import Desk
+from bot.run.kinds import kinds_of
 from bot.run.links import reason_words
 from bot.run.signals import Days, days_file, read_state
 
@@ -285,6 +287,7 @@ def conduct(
     `lost` takes why the terminal is lost and lets the run go on; without it that is its end.
     """
     bot.shown.feeds.vitals = inbox.vitals
+    kinds = kinds_of(getattr(arguments, "fidelity", None))
     with contextlib.ExitStack() as stack:
         if handle is None:
             account = str(bot.venue.subaccount)
@@ -307,7 +310,7 @@ def conduct(
         with dashboard_of(tours=tours)(
             bot, mode=mode, name=name, speed=speed, recording=recording, inbox=inbox,
             idle=answers.answer, leave=leave, lost=lost, panel=panel, travel=travel,
-            mouse=not getattr(arguments, "no_mouse", False),
+            mouse=not getattr(arguments, "no_mouse", False), kinds=kinds,
             bell=not getattr(arguments, "no_bell", False),
         ) as screen:  # fmt: skip
             if is_reached(arguments):
@@ -394,7 +397,7 @@ def run_to_end(bot: Bot, frames: Observable[Frame]) -> bool:
     try:
         with seldom_stopped():
             bot.run(frames)
-    except KeyboardInterrupt:
+    except Ended:
         return False
     except Exception as error:
         if error is not bot.stopped:

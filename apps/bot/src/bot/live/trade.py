@@ -11,7 +11,6 @@ report: nobody guards it any more.
 import argparse
 import asyncio
 import contextlib
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +39,7 @@ from bot.config.configured import account_settings, environment_of, loaded_of, o
 from bot.config.environment import EnvironmentSettings, RefusalError, enter
 from bot.config.validation import validate
 from bot.database.rows import written_down
+from bot.ending import ENDS
 from bot.live.handle import Handle, flatten_run, within_reach
 from bot.live.keys import has_key, keys_of
 from bot.live.reach import listened
@@ -77,7 +77,6 @@ _REPEAT_NS: Final = 5_000_000_000
 # What is sold is reported by an indexer that may be 30 blocks behind.
 _LEAVE_NS: Final = 30_000_000_000
 _AGAIN_NS: Final = 1_000_000_000
-_ENDS: Final = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 
 
 def closing(
@@ -156,7 +155,7 @@ def gently(stopping: threading.Event) -> Iterator[None]:
             raise KeyboardInterrupt
         stopping.set()
 
-    with handled(dict.fromkeys(_ENDS, requested)):
+    with handled(dict.fromkeys(ENDS, requested)):
         yield
 
 

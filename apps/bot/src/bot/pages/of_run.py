@@ -183,7 +183,7 @@ def _wire(recording: Recording | None, entries: Iterable[Entry]) -> dict[int, Wi
     seqs = sorted({*chain.from_iterable(entry.frames for entry in entries)})
     found: dict[int, Wire] = {}
     room = _LETTERS
-    for frame in frames_of(recording.path, seqs):
+    for frame in frames_of(recording.path, seqs, recording.kinds):
         text = one_line(frame.text[: WIRE if room > 0 else 0])
         room -= len(text)
         found[frame.seq] = Wire(

@@ -16,6 +16,7 @@ from dydx_panels import worded, wording
 from dydx_risk import PositionFigures, percent_text
 
 from bot.run.journal import JournalEntry
+from bot.run.kinds import Kinds
 from bot.times import clock
 
 _WIDTH = 100
@@ -31,12 +32,16 @@ class Journaled(Protocol):
 
 
 def chain(
-    entry: JournalEntry, journal: Journaled, recording: Path | None, width: int = _WIDTH
+    entry: JournalEntry,
+    journal: Journaled,
+    recording: Path | None,
+    width: int = _WIDTH,
+    kinds: Kinds = None,
 ) -> list[str]:
     """Return lines from an entry to its causes, the wire's own text last.
 
     Texts are broken at `width`, for whoever does not break them. Without a recording (a live run)
-    the frames are named by number alone.
+    the frames are named by number alone. Of history the run played `kinds`.
     """
     links = links_of(entry, journal)
     lines: list[str] = []
@@ -54,7 +59,7 @@ def chain(
     seqs = frames_behind(links)
     lines.append(f"wire: frames {', '.join(f'#{seq}' for seq in seqs)}")
     if recording is not None:
-        for frame in frames_of(recording, seqs):
+        for frame in frames_of(recording, seqs, kinds):
             lines += _wire_lines(frame, width)
     return lines
 
@@ -121,10 +126,13 @@ def frames_behind(links: Sequence[JournalEntry]) -> list[int]:
     return sorted(seqs)
 
 
-def frames_of(recording: Path, seqs: Iterable[int]) -> Iterable[Frame]:
-    """Yield the frames of some numbers, read in one pass that ends at the last of them."""
+def frames_of(recording: Path, seqs: Iterable[int], kinds: Kinds = None) -> Iterable[Frame]:
+    """Yield the frames of some numbers, read in one pass that ends at the last of them.
+
+    Of history the numbers are those of a run that played `kinds`: others count other frames.
+    """
     wanted = set(seqs)
-    for frame in Recording(recording):
+    for frame in Recording(recording, kinds):
         if frame.seq in wanted:
             wanted.discard(frame.seq)
             yield frame
@@ -144,11 +152,13 @@ def wire_head(frame: Frame) -> str:
     return f"#{frame.seq} {frame.kind} {' '.join(named)} at {clock(frame.at)}"
 
 
-def frame_lines(seq: int, shown: Iterable[Frame], recording: Path | None) -> list[str]:
+def frame_lines(
+    seq: int, shown: Iterable[Frame], recording: Path | None, kinds: Kinds = None
+) -> list[str]:
     """Return the whole text of a frame, of those shown or of the recording; nothing without."""
     frame = next((frame for frame in shown if frame.seq == seq), None)
     if frame is None and recording is not None:
-        frame = next(iter(frames_of(recording, [seq])), None)
+        frame = next(iter(frames_of(recording, [seq], kinds)), None)
     if frame is None:
         return []
     named = " ".join(filter(None, (frame.link, frame.kind, frame.channel, frame.id)))

@@ -183,5 +183,5 @@ class Standstill:
 
     def _write(self, halted: Halted) -> None:
         private(self.path.parent)
-        with replacing(self.path) as file:
+        with replacing(self.path, on_disk=True) as file:
             file.write(msgspec.json.encode(halted))

@@ -13,6 +13,8 @@ from typing import Protocol, runtime_checkable
 
 from dydx_conn import Frame, Inbox
 
+from bot.ending import begin_frame
+
 
 class Beside(Protocol):
     """One thing beside a run; `name` is what its trouble is called by, "" while there is none."""
@@ -46,6 +48,7 @@ def noting(beside: Sequence[Beside]) -> Callable[[Frame], None]:
     notes = [one.note for one in beside]  # looked up once, and called of every frame
 
     def note(frame: Frame) -> None:
+        begin_frame()
         for each in notes:
             each(frame)
 

@@ -30,6 +30,7 @@ from dydx_conn import Frame, Recording
 from dydx_signals import Scored
 from dydx_strategy import Decider, Decision, StrategyError
 
+from bot.run.kinds import Kinds
 from bot.system import IS_UNIX
 
 # === Budgets ===
@@ -259,8 +260,8 @@ _LAYER: Final = Decider.step.__code__.co_filename
 class Foreseen(Recording):
     """A recording that knows, before it yields a frame, whether the strategy was stopped at it."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, kinds: Kinds = None) -> None:
+        super().__init__(path, kinds)
         self.stops: dict[int, Frame] = {}
 
     def __iter__(self) -> Iterator[Frame]:

@@ -45,7 +45,6 @@ from dydx_risk import (
     Approved,
     Bracket,
     Elapsed,
-    GateChange,
     Judgement,
     Policy,
     Reduce,
@@ -88,6 +87,7 @@ from bot.config.changes import (
 from bot.config.paper import PaperSettings
 from bot.config.passphrase import forget_secrets
 from bot.config.profiles import PROFILES, STEADY, profile_of
+from bot.ending import between_frames, whole
 from bot.run.acts import one_line
 from bot.run.budget import REPLAYED, Budget, Supervisor
 from bot.run.costs import cost_words, flight_words, worst_case
@@ -354,11 +354,12 @@ class Bot:
         """Fold a source to its end; raises what any layer raised, after letting go of it.
 
         What a layer raised ends it at once; what the strategy raised (`stopped`) is raised when the
-        source has ended.
+        source has ended. Ctrl-C ends it between two frames, by `Ended`.
         """
         try:
-            with self.supervisor.watching():
-                frames.pipe(operators.take_until(self._failed)).subscribe(self._take, self.fail)
+            with self.supervisor.watching(), between_frames():
+                bounded = frames.pipe(operators.take_until(self._failed))
+                bounded.subscribe(whole(self._take), self.fail)
         finally:
             self._subscriptions.dispose()
         self.close()
@@ -585,7 +586,7 @@ class Bot:
 
 
 def _judged(bot: Bot, judgement: Judgement) -> None:
-    if bot.feedback is not None and not isinstance(judgement, GateChange):
+    if bot.feedback is not None:
         bot.feedback.judged(judgement, bot.data.views)
     if isinstance(judgement, Withdraw):
         bot.journal.judged(judgement)

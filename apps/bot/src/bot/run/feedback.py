@@ -21,6 +21,7 @@ from dydx_risk import (
     Approved,
     Bracket,
     Denied,
+    GateChange,
     Reduce,
     Reservation,
     Risk,
@@ -66,16 +67,21 @@ class Feedback:
         # Whatever moves a position, its value or the collateral makes a new margin in risk.
         self._margin: object = None
         self._trouble = ""
+        self._closed = self._turned = False  # the gate, and whether it is news
         self._held: Mapping[str, Held] = {}
         self._funding = 0  # quote quantums, of all time
 
     def is_waiting(self, risk: Risk) -> bool:
         """Return whether `news` would have any now, or may soon: of an order's end."""
         moved = risk.margin is not self._margin or risk.account.trouble != self._trouble
-        return bool(moved or self._open or self._news)
+        return bool(moved or self._turned or self._open or self._news)
 
-    def judged(self, verdict: Verdict, views: Mapping[str, MarketView]) -> None:
+    def judged(self, verdict: Verdict | GateChange, views: Mapping[str, MarketView]) -> None:
         """Note what a verdict means for the decision that it is of; the guard's has none."""
+        if isinstance(verdict, GateChange):
+            closed = verdict.state != "ACTIVE"
+            self._turned, self._closed = self._turned or closed != self._closed, closed
+            return
         if isinstance(verdict, Denied):
             if verdict.decision is not None:
                 self._news.append(_denied(verdict, verdict.decision.id))
@@ -133,14 +139,14 @@ class Feedback:
         if risk.account.orders.brackets:
             self._know(risk.account.orders.brackets.values())
         margin, trouble = risk.margin, risk.account.trouble
-        moved = margin is not self._margin or trouble != self._trouble
+        moved = self._turned or margin is not self._margin or trouble != self._trouble
         if not (moved or self._open or self._news):
             return ()  # as nearly always: it is called with every score
         if self._open:
             self._end(risk.account.orders.reserved, seq, at)
         if moved:
-            self._margin, self._trouble = margin, trouble
-            held = _holdings(risk, views, seq, at)
+            self._margin, self._trouble, self._turned = margin, trouble, False
+            held = _holdings(risk, views, seq, at, closed=self._closed)
             self._held = held.positions
             self._news.append(held)
         news, self._news = self._news, []
@@ -176,7 +182,9 @@ class Feedback:
                 ))  # fmt: skip
 
 
-def _holdings(risk: Risk, views: Mapping[str, MarketView], seq: int, at: int) -> Holdings:
+def _holdings(
+    risk: Risk, views: Mapping[str, MarketView], seq: int, at: int, *, closed: bool
+) -> Holdings:
     """Return what is held, valued as `views` have it now, and the equity if it is certain."""
     positions = {}
     for ticker, position in risk.account.positions.items():
@@ -187,7 +195,8 @@ def _holdings(risk: Risk, views: Mapping[str, MarketView], seq: int, at: int) ->
             entry_price=entry_price, seq=seq, at=at,
         )  # fmt: skip
     certain = risk.margin.known and not risk.account.trouble
-    return Holdings(positions, risk.margin.net_collateral / 1e6 if certain else None)
+    equity = risk.margin.net_collateral / 1e6 if certain else None
+    return Holdings(positions, equity, closed)
 
 
 def _by_market(

@@ -16,6 +16,7 @@ from dydx_panels import KEYS, Snapshot, Spot, View, detail, selectable, sortable
 
 from bot.report.why import chain, frame_lines
 from bot.run.composition import Bot
+from bot.run.kinds import Kinds
 from bot.screen.choices import Choices
 from bot.screen.keyboard import Click
 from bot.screen.line import Line
@@ -47,13 +48,14 @@ class Actions:
         snapshot: Callable[[], Snapshot],
         size: Callable[[], tuple[int, int]],
         recording: Path | None = None,
+        kinds: Kinds = None,
         travel: Travel | None = None,
     ) -> None:
         self.bot = bot
         self.choices, self.player, self.questions, self.line = choices, player, questions, line
         self.frozen: Snapshot | None = None
         self.snapshot, self.size = snapshot, size
-        self._recording, self.travel = recording, travel
+        self._recording, self._kinds, self.travel = recording, kinds, travel
         # What it means to open a row, by panel; of all others it shows the row and its cause.
         self.opens: dict[str, Callable[[str], str]] = dict.fromkeys(_OF_MARKETS, self._open_market)
 
@@ -206,14 +208,15 @@ class Actions:
         A row that is a frame is explained by its whole text.
         """
         shown, journal = self.snapshot(), self.bot.journal
-        if row.isdecimal() and (text := frame_lines(int(row), shown.wire.samples, self._recording)):
+        frames, recording, kinds = shown.wire.samples, self._recording, self._kinds
+        if row.isdecimal() and (text := frame_lines(int(row), frames, recording, kinds)):
             return f"#{row}", tuple(text)
         tried = (row, *selectable(shown, View(filter=row)), *selectable(shown, View()))
         entry = next(filter(None, map(journal.find, tried)), None)
         if entry is None:
             return "", ()
-        lines = chain(entry, journal, self._recording, _UNBROKEN)
-        if self._recording is None:
+        lines = chain(entry, journal, recording, _UNBROKEN, kinds)
+        if recording is None:
             lines.append("their texts are stored only with --record")
         return entry.id, tuple(lines)
 

@@ -29,6 +29,7 @@ from rich.console import Console
 
 from bot.run.composition import Bot
 from bot.run.journal import JournalEntry
+from bot.run.kinds import Kinds
 from bot.screen.actions import ACTIONS, Actions
 from bot.screen.alarms import Alarms
 from bot.screen.choices import Choices
@@ -59,6 +60,7 @@ class Screen:
         name: str,
         speed: float | None = None,
         recording: Path | None = None,
+        kinds: Kinds = None,
         console: Console | None = None,
         inbox: Inbox | None = None,
         idle: Callable[[], None] | None = None,
@@ -80,7 +82,8 @@ class Screen:
         self.line = Line(bot)
         self.actions = Actions(
             bot, self.choices, self.player, self.questions, self.line, snapshot=self.snapshot,
-            size=lambda: self.terminal.console.size, recording=recording, travel=travel,
+            size=lambda: self.terminal.console.size, recording=recording, kinds=kinds,
+            travel=travel,
         )  # fmt: skip
         self.alarms = Alarms(bot, bell=bell, muted=lambda: self._is_under_way)
         # What is to be done about a terminal that is closed: by itself the run ends.

@@ -23,6 +23,7 @@ from dydx_panels import TimelinePart
 from msgspec.structs import replace
 from reactivex import Observable
 
+from bot.ending import begin_frame, end_frame
 from bot.run.acts import waiting
 from bot.run.composition import Bot
 from bot.run.journal import JournalEntry
@@ -310,10 +311,9 @@ class Travel:
             next(source)
             if not position % _SKIPPED and not self.meanwhile(0.0):
                 return here
-        if stop.moment is None:
-            self._bot.go_to(self._make())
-        else:
-            self._bot.go_to(stop.moment)
+        begin_frame()  # half way there is no place to end at
+        self._bot.go_to(self._make() if stop.moment is None else stop.moment)
+        end_frame()
         self.position, self._frame, self._strayed = stop.position, stop.frame, False
         return source
 

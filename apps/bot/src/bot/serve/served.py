@@ -24,6 +24,7 @@ from bot.config.changes import Reply
 from bot.config.loaded import Loaded
 from bot.run.composition import Bot
 from bot.run.desk import PATIENCE_S, Desk, DeskError
+from bot.run.kinds import Kinds
 from bot.serve.figures import RunFigures, figures_of
 from bot.serve.tokens import Tokens
 
@@ -47,9 +48,9 @@ class Served:
     """A run that is served: where to put questions and acts, and what stays the same about it.
 
     `name` is its source in words, `net` its network, None for a recording. `config` is what it
-    began with. `recording` is where its frames are or go, `database` the URL of where it is written
-    down, "" for nowhere. `reload` reads the settings again on behalf of whom it is given. `disk` is
-    for `aside`, `figures` for `monitored`.
+    began with. `recording` is where its frames are or go, of history `kinds` alone, `database` the
+    URL of where it is written down, "" for nowhere. `reload` reads the settings again on behalf of
+    whom it is given. `disk` is for `aside`, `figures` for `monitored`.
     """
 
     desk: Desk
@@ -61,6 +62,7 @@ class Served:
     net: Network | None = None
     config: Loaded | None = None
     recording: Path | None = None
+    kinds: Kinds = None
     database: str = ""
     reload: Callable[[str], Reply] | None = None
     disk: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))

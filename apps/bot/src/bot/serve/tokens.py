@@ -48,7 +48,7 @@ def made(path: Path) -> None:
     if path.parent == state_directory():
         private(path.parent)
     try:
-        with replacing(path) as file:
+        with replacing(path, on_disk=True) as file:
             file.write(f"{secrets.token_urlsafe(_BYTES)}\n".encode())
     except OSError as error:
         what = f"expected to write a token into {path}"

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from bot.outlet import one_line
 from bot.report.why import Journaled, chain, details, links_of
 from bot.run.journal import JournalEntry
+from bot.run.kinds import Kinds
 from bot.serve.problems import NOT_FOUND, ProblemError
 from bot.serve.remembered import entries_of
 from bot.serve.served import Served, aside, newest
@@ -63,15 +64,18 @@ def routes(served: Served) -> APIRouter:
             got = f"{id}; the newest are {newest_ or 'none'}"
             raise ProblemError(404, "an id of this run's newest", got)
         recording = served.recording if wire else None
-        text = await aside(served, _text, entry, known, recording)
+        text = await aside(served, _text, entry, known, recording, served.kinds)
         return Because(links=[_link(each) for each in links_of(entry, known)], text=text)
 
     return router
 
 
-def _text(entry: JournalEntry, journal: Journaled, recording: Path | None) -> list[str]:
+def _text(
+    entry: JournalEntry, journal: Journaled, recording: Path | None, kinds: Kinds
+) -> list[str]:
     there = recording if recording is not None and recording.exists() else None
-    return [one_line(line, _MOST) for line in chain(entry, journal, there)]
+    lines = chain(entry, journal, there, kinds=kinds)
+    return [one_line(line, _MOST) for line in lines]
 
 
 def _link(entry: JournalEntry) -> Link:

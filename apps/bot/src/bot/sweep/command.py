@@ -21,6 +21,7 @@ from bot.backtest.walks import OBJECTIVES
 from bot.config.configured import loaded_of
 from bot.config.document import near
 from bot.config.varied import base_of
+from bot.ending import between_frames
 from bot.engines.engine import engine_typed
 from bot.progress import Progress
 from bot.sweep.block import Source, source_of, spans_of
@@ -51,7 +52,8 @@ def sweep(arguments: argparse.Namespace) -> int:
         with engine, redirect_stdout(sys.stderr):
             run = Sweep(plan, engine, results, progress)
             try:
-                run.run(sampler)
+                with between_frames():
+                    run.run(sampler)
             except KeyboardInterrupt:
                 complete = False
         report = Report(plan, run.swept, folder, arguments, engine, torn=results.torn)

@@ -18,6 +18,7 @@ from dydx_conn import ConnError
 from bot.backtest.figures import Figures
 from bot.config.document import ConfigError
 from bot.config.varied import Base
+from bot.ending import whole
 from bot.engines.engine import Engine
 from bot.engines.work import Lost
 from bot.progress import Progress
@@ -152,11 +153,11 @@ class Sweep:
 
     def _work(self, blocks: Sequence[Block], *, last: bool) -> Iterator[Block]:
         """Work on blocks; yield what to try again, in smaller ones."""
+        add = whole(self._add)
         for number, result in self._engine.run(play_block, blocks):
             block = blocks[number]
             if isinstance(result, list) and not (why := _lie(block, result)):
-                self._results.add(result)
-                self._take(result)
+                add(result)
                 continue
             why = result.why if isinstance(result, Lost) else why
             if not last and len(block.variants) > 1:
@@ -165,6 +166,10 @@ class Sweep:
             self.swept.missing.append(Missing(block.source.label, len(block.variants), why))
             for _ in block.variants:
                 self._progress.step(f"{len(self.swept.missing)} lost")
+
+    def _add(self, outcomes: Sequence[Outcome]) -> None:
+        self._results.add(outcomes)
+        self._take(outcomes)
 
     def _take(self, outcomes: Iterable[Outcome]) -> None:
         for one in outcomes:

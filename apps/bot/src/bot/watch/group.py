@@ -31,6 +31,7 @@ from dydx_data import DataState, MarketView, market_views
 from dydx_risk import MarginFigures
 from reactivex import Observable
 
+from bot.ending import between_frames, whole
 from bot.run.composition import Bot, Hub, Options
 from bot.run.links import reason_words
 from bot.run.meters import Meters
@@ -141,7 +142,8 @@ class Group:
     def run(self, frames: Observable[Frame]) -> None:
         """Fold a source to its end; raises what a layer raised, after letting go of it."""
         try:
-            frames.subscribe(self.take)
+            with between_frames():
+                frames.subscribe(whole(self.take))
         finally:
             self.close()
 
