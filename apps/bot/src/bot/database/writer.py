@@ -309,9 +309,8 @@ class Writer:
 
     def _fail(self, error: BaseException) -> None:
         if self._store is not None and self._store.gone:
-            self.lost.gone = (
-                f"{error}, and {self.written} rows with it: a new one goes on from there"
-            )
+            rows = f"{self.written} rows with it"
+            self.lost.gone = f"{error}, and {rows}: a new one goes on from there"
         self._close_store()
         self._outage.begin(str(error))
 
@@ -321,18 +320,15 @@ class Writer:
             store.close()
 
     def _words(self, patience_s: float) -> str:
-        found, outage, rows = (
-            [self.lost.gone] * bool(self.lost.gone),
-            self._outage,
-            self._spill.rows,
-        )
-        waits = rows or self._waiting or self.lost.rows
+        lost, outage, rows = self.lost, self._outage, self._spill.rows
+        found = [lost.gone] if lost.gone else []
+        waits = rows or self._waiting or lost.rows
         if (rows and not patience_s) or (outage.why and waits and outage.lasted_s >= patience_s):
             where = self._spill.path if rows else "memory"
             count = rows or len(self._waiting)
             found += [f"{outage.why or _BEHIND}: {count} rows wait in {where}"]
-        if self.lost.rows:
-            found += [f"expected to write every row, got {self.lost.rows} lost{self.lost.why}"]
+        if lost.rows:
+            found += [f"expected to write every row, got {lost.rows} lost{lost.why}"]
         if self._odd.words:
             found += [self._odd.words]
         return "; ".join(found)
