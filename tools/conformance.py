@@ -1236,7 +1236,7 @@ class Played:
     """
 
     def __init__(self, truth: Case, frames: Sequence[conn.Frame]) -> None:
-        self.truth, self.block = truth, int(truth["true_at_block"])
+        self.truth = truth
         self.accounts, self.data = conn.Accounts(), data.DataState(resolutions=["1MIN"])
         self.risks = {
             name: risk.Risk(subaccount=subaccount_of(name), guard=False) for name in truth["state"]
@@ -1253,6 +1253,11 @@ class Played:
         self._reported: set[tuple[str, int]] = set()
         self._due = sorted(int(height) for height in truth["after_block"])
         self._play(frames)
+
+    @property
+    def block(self) -> int:
+        """Return at the end of which block the truth is true."""
+        return int(self.truth["true_at_block"])
 
     def moment(self, name: str) -> Moment:
         """Return what a subaccount holds now."""

@@ -183,9 +183,9 @@ class Proof:
         self.compared = self.early = self.ahead = self.fills = self.orders = 0
         self._folder, self._chance, self._longest = folder, chance, longest
         self._url = str(folder / "bot.db")
-        self._strategy = folder / "busy.py"
-        self._strategy.write_text(STRATEGY)
-        self._options = Options.of("reckless", strategy=str(self._strategy), account=NAME)
+        strategy = folder / "busy.py"
+        strategy.write_text(STRATEGY)
+        self._options = Options.of("reckless", strategy=str(strategy), account=NAME)
         self._left: Left | None = None
         self._names: dict[str, int] = {}  # of orders and fills, and whose they are
         self._last = ""
@@ -198,7 +198,7 @@ class Proof:
         command = [
             sys.executable, "-m", "bot", "paper", "--network", "local", *venue.typed,
             "--account", NAME, "--database", self._url, "--record", str(recording), "--plain",
-            "--tickers", TICKERS, "--profile", "reckless", "--strategy", str(self._strategy),
+            "--tickers", TICKERS, "--profile", "reckless", "--strategy", self._options.strategy,
         ]  # fmt: skip
         with subprocess.Popen(
             command,

@@ -119,6 +119,19 @@ def test_a_file_is_a_screen_at_a_time() -> None:
     ]
 
 
+def test_a_class_holds_no_more_than_a_reader_can() -> None:
+    """What its methods set on itself counts, each once; its fields do not. Who may hold more has to."""
+    fields = "\n".join(f"    f{n}: int = 0" for n in range(20))
+    sets = "\n".join(f"        self.x{n // 2}, other.y{n} = 0, 0" for n in range(32))
+    text = f"class Row:\n{fields}\n\nclass State:\n    def begin(self, other):\n{sets}"
+
+    assert [*structure.too_many(text, "file", ["file.Row"])] == [
+        "1: expected Row to set more than 15 attributes on itself, got 0",
+        "23: expected State to set at most 15 attributes on itself, got 16",
+    ]
+    assert [*structure.too_many(text, "file", ["file.State"])] == []
+
+
 def test_a_sum_says_that_it_adds_no_floats() -> None:
     """Called or handed on; floats are added by `math.fsum`, the same on each Python."""
     right = ["sum(ints)  # integers", "math.fsum(floats)", "sum(sizes, Decimal(0))"]

@@ -18,7 +18,7 @@ from typing import Final
 from accounts import Sink, VenueAccounts
 from disturbances import NONE, Disturbances, Spells
 from dydx_conn import OrderRequest, Subaccount
-from market import STEP_NS, STEP_S, Factor, Market, Scenario, TapeTrade, listings
+from market import STEP_NS, STEP_S, Market, Scenario, TapeTrade, listings
 from past import History, Past, PastMarket
 from replicas import Late, Replicas
 from residents import RESIDENTS, Resident
@@ -92,7 +92,6 @@ class Exchange:
         self.now_ns = self.block_ns = settings.start_ns
         self.height = START_HEIGHT
         self._chance = Random(f"{seed} blocks")
-        self._factor = Factor(seed)
         away = Spells(Random(f"{seed} makers"), disturbances.makers_leave, 5.0, 12.0)
         self._scenario = Scenario(settings.scenario, seed, settings.calm_s, away)
         self._next_block_ns = self.now_ns + SECOND_NS
@@ -125,7 +124,7 @@ class Exchange:
         """Let one step of venue time pass."""
         mood = self._scenario.mood(self.steps * STEP_S)
         whole_second = self.steps % (SECOND_NS // STEP_NS) == 0
-        common = self._factor.step(mood, whole_second)
+        common = self._scenario.factor.step(mood, whole_second)
         self.now_ns += STEP_NS
         for tape in self.tapes.values():
             tape.book.step(mood, common, whole_second)

@@ -290,10 +290,12 @@ SCENARIOS: Final = ("calm", "trend", "crash", "halt", "funding-squeeze", "revert
 class Scenario:
     """A story in phases: `mood` gives what the moment holds, by seconds since the start.
 
-    In the spells `away` the makers leave, whatever the story says.
+    In the spells `away` the makers leave, whatever the story says. `factor` is what moves all
+    markets at once.
     """
 
     def __init__(self, name: str, seed: int, calm_s: float, away: Spells) -> None:
+        self.factor = Factor(seed)
         self._phases = _PHASES[name](Random(f"{seed} {name}"), calm_s)
         self._away = away
 
@@ -556,9 +558,6 @@ class Market:
         self._client_id = 0
         self._flow = 0.0
         self._excitement = 0.0
-        self._scale = 10.0 ** (
-            self.market.atomic_resolution - self.market.quantum_conversion_exponent + 6
-        )
         self._habits = habits_of(listing)
         for side in ("BUY", "SELL"):
             self._quotes[side] = [None] * self._habits.slots
@@ -570,6 +569,11 @@ class Market:
     def market(self) -> PerpetualMarket:
         """Return the market's grid and margins."""
         return self.listing.market
+
+    @property
+    def _scale(self) -> float:
+        market = self.market
+        return 10.0 ** (market.atomic_resolution - market.quantum_conversion_exponent + 6)
 
     # --- one step ---
 

@@ -383,7 +383,6 @@ class MarketTape:
         self._chance = chance = Random(f"{seed} tape {listing.ticker}")
         self.oracle = OracleFeed(market.market, listing.price, chance)
         self.funding = HourlyFunding(market, self.oracle, seed, chance, start_ns, past)
-        self._shift = self.market.atomic_resolution - self.market.quantum_conversion_exponent + 6
         self._prices: dict[int, str] = {}
         self._past = Random(f"{seed} past {listing.ticker}") if past is None else None
         day_before = listing.price * math.exp(chance.gauss(0.0, 0.02))
@@ -403,6 +402,10 @@ class MarketTape:
     def market(self) -> PerpetualMarket:
         """Return the market's grid and margins."""
         return self.book.market
+
+    @property
+    def _shift(self) -> int:
+        return self.market.atomic_resolution - self.market.quantum_conversion_exponent + 6
 
     @property
     def ticker(self) -> str:

@@ -569,7 +569,7 @@ def test_rows_wait_in_a_file_when_a_database_hangs_at_the_end(
         pass
 
     assert trouble.startswith("expected a database that follows, got one that is behind: 6 rows")
-    assert (made.lost, waiting()) == (0, [])
+    assert (made.lost.rows, waiting()) == (0, [])
     assert {seq for (seq,) in rows(file, "states", "seq")} - {99} == {*range(6)}
     assert len(rows(file, "states", "seq")) == 6 + (hangs == "absorb")
 
@@ -722,7 +722,7 @@ for number in range(600):
     if number % 100 == 0:
         made.flush()
 made.close()
-print(made.written, made.lost, made.trouble)
+print(made.written, made.lost.rows, made.trouble)
 """
 
 

@@ -6663,12 +6663,14 @@ _BACKOFF_MOST_S: Final = 8.0
 
 
 class _Times(msgspec.Struct, frozen=True):
-    """What tests put in the place of time and chance."""
+    """What tests put in the place of time and chance; for how long an answer, a turn may take."""
 
     clock_ns: Callable[[], int]
     wall_ns: Callable[[], int]
     sleep: Callable[[float], Awaitable[object]]
     chance: Callable[[], float]
+    timeout_s: float
+    patience_s: float
 
 
 class _Memory:
@@ -6708,8 +6710,7 @@ class _Desk:
         self._using, self._moving = 0, asyncio.Lock()
         self.newest = 0  # the height last seen: no indexer behind it is used in place of another
         self._on_answer, self._verify = on_answer, verify
-        self._times = _Times(clock_ns, wall_ns, sleep, chance)
-        self._timeout_s, self._patience_s = timeout_s, patience_s
+        self._times = _Times(clock_ns, wall_ns, sleep, chance, timeout_s, patience_s)
         self._http: Any = None
         self._client: Any = None
         self._seats = asyncio.Semaphore(_CONNECTIONS)
@@ -6725,14 +6726,14 @@ class _Desk:
 
         self._http = httpx.AsyncClient(
             # A handshake that hangs must end by itself: cancelled, it would leave a socket open.
-            timeout=httpx.Timeout(self._timeout_s, connect=self._timeout_s * 0.4),
+            timeout=httpx.Timeout(self._times.timeout_s, connect=self._times.timeout_s * 0.4),
             verify=self._verify or httpx.create_ssl_context(),
             limits=httpx.Limits(max_connections=_CONNECTIONS),
             # Only what can be unpacked piece by piece, within bounds.
             headers={"accept-encoding": "gzip", "accept": "application/json"},
             follow_redirects=False,
         )
-        self._client = IndexerClient(self._hosts[0], self._timeout_s)
+        self._client = IndexerClient(self._hosts[0], self._times.timeout_s)
         # Its own requests have no real timeout, a connection each, and drop text and headers.
         for name in ("markets", "account", "utility", "megavault", "affiliate"):
             module = getattr(self._client, name)
@@ -6797,7 +6798,7 @@ class _Desk:
             shut = Unreachable(f"{what}: retry in {retry_s:.1f} s",
                                path=target, wait_s=retry_s)  # fmt: skip
             return self._recall(target, tally, shut, decode)
-        turn = next(self._tickets), self._times.clock_ns() + int(self._patience_s * 1e9)
+        turn = next(self._tickets), self._times.clock_ns() + int(self._times.patience_s * 1e9)
         tries = 0
         while True:
             using = self._using
@@ -6876,7 +6877,7 @@ class _Desk:
                 if not ahead and not wait_ns:
                     break
                 if now_ns + wait_ns > until_ns:
-                    what = f"expected a turn for {target} within {self._patience_s:g} s"
+                    what = f"expected a turn for {target} within {self._times.patience_s:g} s"
                     raise RateLimited(f"{what}, got one in {wait_ns / 1e9:.1f} s by the limit",
                                       path=target, wait_s=wait_ns / 1e9)  # fmt: skip
                 await self._pause(wake, None if ahead else wait_ns / 1e9)
@@ -6933,12 +6934,12 @@ class _Desk:
         where = urlsplit(host).netloc.rpartition("@")[2]  # to be shown
         try:
             async with (
-                asyncio.timeout(self._timeout_s),
+                asyncio.timeout(self._times.timeout_s),
                 self._http.stream("GET", host + target) as response,
             ):
                 return response.status_code, response.headers, await _body(response, target)
         except (TimeoutError, httpx.TimeoutException):
-            what = f"expected an answer of {where} to {target} within {self._timeout_s:g} s"
+            what = f"expected an answer of {where} to {target} within {self._times.timeout_s:g} s"
             raise Unreachable(f"{what}, got none", path=target) from None
         except httpx.TransportError as error:
             raise _unreachable(error, where, target) from error

@@ -73,6 +73,13 @@ class _Outage:
         return time.monotonic() - self._since
 
 
+class _Lost:
+    """How many rows nothing took, why not the last of them, and which database is `gone`."""
+
+    def __init__(self) -> None:
+        self.rows, self.why, self.gone = 0, "", ""
+
+
 class _Aside:
     """Rows that no database could hold, in a file of their own; `words` is "" without any."""
 
@@ -104,12 +111,12 @@ class Writer:
     """Writes the rows of one run; `run` is its row in the table of runs.
 
     The thread alone touches the database and the files. `trouble` is what is wrong, "" if nothing
-    is; `written` and `lost` count rows.
+    is; `written` counts rows, as `lost.rows` does.
     """
 
     def __init__(self, url: str, run: Mapping[str, Any]) -> None:
-        self.trouble, self.written, self.lost, self._lost_why = "", 0, 0, ""
-        self._of, self._gone = (url, dict(run)), ""
+        self.trouble, self.written, self.lost = "", 0, _Lost()
+        self._of = url, dict(run)
         self._waiting: deque[tuple[str, Made] | _Mark] = deque()
         # What the thread has taken, and nothing has yet; the lock is never held while one waits.
         self._hand: list[Named] = []
@@ -132,13 +139,13 @@ class Writer:
         if len(self._waiting) < MOST:
             self._waiting.append((table, row))
         else:
-            self.lost += 1
+            self.lost.rows += 1
 
     def figures(self) -> dict[str, int]:
         """Return how many rows are written, wait in memory or in a file, and are lost."""
         return {
             "written": self.written, "waiting": len(self._waiting), "in a file": self._spill.rows,
-            "lost": self.lost,
+            "lost": self.lost.rows,
         }  # fmt: skip
 
     def hurry(self) -> None:
@@ -173,7 +180,7 @@ class Writer:
             try:
                 file.add(rows)
             except _FAILURES:
-                self.lost += len(rows)
+                self.lost.rows += len(rows)
                 return ""
         return f"{self._outage.why or _BEHIND}: {len(rows)} rows wait in {file.path}"
 
@@ -190,9 +197,9 @@ class Writer:
                 try:
                     taken = self._turn()
                 except Exception as error:  # noqa: BLE001 - a thread has nobody above it
-                    self._lost_why, taken = f": {type(error).__name__}: {error}", True
+                    self.lost.why, taken = f": {type(error).__name__}: {error}", True
                     with self._taking:
-                        self.lost += len(self._hand)
+                        self.lost.rows += len(self._hand)
                         self._hand = []
                 self.trouble = self._words(_PATIENCE_S)
                 if ends and not taken:
@@ -232,8 +239,8 @@ class Writer:
         try:
             row = made() if callable(made) else made
         except Exception as error:  # noqa: BLE001 - one row is no reason to end all others
-            self.lost += 1
-            self._lost_why = f": of {table}, by {type(error).__name__}: {error}"
+            self.lost.rows += 1
+            self.lost.why = f": of {table}, by {type(error).__name__}: {error}"
             return []
         if table in NUMBERED and "n" not in row:
             row["n"] = next(self._numbers)
@@ -302,7 +309,8 @@ class Writer:
 
     def _fail(self, error: BaseException) -> None:
         if self._store is not None and self._store.gone:
-            self._gone = f"{error}, and {self.written} rows with it: a new one goes on from there"
+            rows = f"{self.written} rows with it"
+            self.lost.gone = f"{error}, and {rows}: a new one goes on from there"
         self._close_store()
         self._outage.begin(str(error))
 
@@ -312,14 +320,15 @@ class Writer:
             store.close()
 
     def _words(self, patience_s: float) -> str:
-        found, outage, rows = [self._gone] * bool(self._gone), self._outage, self._spill.rows
-        waits = rows or self._waiting or self.lost
+        lost, outage, rows = self.lost, self._outage, self._spill.rows
+        found = [lost.gone] if lost.gone else []
+        waits = rows or self._waiting or lost.rows
         if (rows and not patience_s) or (outage.why and waits and outage.lasted_s >= patience_s):
             where = self._spill.path if rows else "memory"
             count = rows or len(self._waiting)
             found += [f"{outage.why or _BEHIND}: {count} rows wait in {where}"]
-        if self.lost:
-            found += [f"expected to write every row, got {self.lost} lost{self._lost_why}"]
+        if lost.rows:
+            found += [f"expected to write every row, got {lost.rows} lost{lost.why}"]
         if self._odd.words:
             found += [self._odd.words]
         return "; ".join(found)

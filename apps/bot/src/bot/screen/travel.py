@@ -149,8 +149,6 @@ class Travel:
     what a person is to know.
     """
 
-    # More than fifteen attributes: a run, its source, who looks, and what was seen of them.
-
     def __init__(
         self, bot: Bot, recording: Recording, inbox: Inbox, make: Callable[[], Bot],
         *, every: int = EVERY,

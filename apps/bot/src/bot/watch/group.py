@@ -10,7 +10,9 @@ send. An account that appears, as the isolated child of a parent, is watched fro
 
 import re
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
@@ -76,6 +78,19 @@ class Agreed(msgspec.Struct, frozen=True):
     sizes: tuple[tuple[str, Decimal], ...]
 
 
+@dataclass(slots=True)
+class _Watched:
+    """What is known of an account beside its layers."""
+
+    agreed: Agreed | None = None
+    height: int | None = None  # of its newest update
+    # A node's balance and ours, and since which block they stand so; -1 if funding is all.
+    balances: tuple[tuple[int, int], int] = (0, 0), 0
+    settled: int | None = None  # in which block it was touched last
+    began: int | None = None  # equity less what was paid in, when first known
+    stood: tuple[MarginFigures, str, int | None] | None = None
+
+
 # === One account ===
 
 
@@ -118,13 +133,7 @@ class Group:
         # Who prints, draws or warns: called with each change of how an account stands.
         self.listeners: list[Callable[[Standing], None]] = []
         self._options = msgspec.structs.replace(options, strategy="none", guard=False)
-        self._agreed: dict[Subaccount, Agreed] = {}
-        self._heights: dict[Subaccount, int] = {}
-        # A node's balance and ours, and since which block they stand so; -1 if funding is all.
-        self._balances: dict[Subaccount, tuple[tuple[int, int], int]] = {}
-        self._settled: dict[Subaccount, int] = {}  # in which block it was touched last
-        self._began: dict[Subaccount, int] = {}  # equity less what was paid in, when first known
-        self._stood: dict[Subaccount, tuple[MarginFigures, str, int | None]] = {}
+        self._watched: defaultdict[Subaccount, _Watched] = defaultdict(_Watched)
         self._frames = Hub()
         self._views = self._frames.pipe(market_views(self.data)).subscribe(self._see)
         for whose in known:
@@ -165,14 +174,15 @@ class Group:
 
     def block(self, whose: Subaccount) -> int | None:
         """Return at which height an account agrees with the chain, None if nobody knows."""
-        agreed, bot = self._agreed.get(whose), self.bots.get(whose)
+        agreed, bot = self._watched[whose].agreed, self.bots.get(whose)
         if agreed is None or bot is None:
             return None
         return agreed.height if agreed == _agreement(bot, agreed.height) else None
 
     def has_met(self, target: Target) -> bool:
         """Return whether anything of an account was received so far."""
-        return any(target.means(whose) for whose in self._heights)
+        known = self._watched.items()
+        return any(each.height is not None and target.means(whose) for whose, each in known)
 
     def standing(self, whose: Subaccount) -> Standing:
         """Return how an account stands now."""
@@ -186,7 +196,7 @@ class Group:
 
     def profit(self, whose: Subaccount) -> int | None:
         """Return what an account won since it is watched, in quote quantums; None if unknown."""
-        worth, began = _worth(self.bots[whose]), self._began.get(whose)
+        worth, began = _worth(self.bots[whose]), self._watched[whose].began
         return None if worth is None or began is None else worth - began
 
     def take(self, frame: Frame) -> None:
@@ -209,8 +219,8 @@ class Group:
         for whose, bot in self.bots.items():
             if bot.failure is not None:  # a bug: its figures are none any more
                 raise bot.failure
-            if whose not in self._began and (worth := _worth(bot)) is not None:
-                self._began[whose] = worth
+            if (watched := self._watched[whose]).began is None:
+                watched.began = _worth(bot)
             bot.shown.take(frame)
         if self.listeners:
             self._report()
@@ -225,15 +235,15 @@ class Group:
             return
         if whose not in self.bots and not (update.positions or update.collateral):
             return  # an empty child of a parent, as most of them are
-        bot = self.bot_of(whose)
+        bot, watched = self.bot_of(whose), self._watched[whose]
         bot.account(update)
-        self._heights[whose] = max(update.height, self._heights.get(whose, 0))
+        watched.height = max(update.height, watched.height or 0)
         if update.settled and exact:
             # Whoever touches an account settles its funding: nothing is left to settle.
-            self._settled[whose] = update.height
+            watched.settled = update.height
         # Of several matches in a block each is reported, one after the other.
-        if exact and not update.doubt and update.height == self._settled.get(whose):
-            self._agreed[whose] = _agreement(bot, update.height)
+        if exact and not update.doubt and update.height == watched.settled:
+            watched.agreed = _agreement(bot, update.height)
 
     def _settle(self, frame: Frame) -> None:
         state = state_in(frame)
@@ -246,11 +256,12 @@ class Group:
                 continue
             entries = {t: each.entry_price for t, each in bot.risk.account.positions.items()}
             seen = self.seen[whose] = seen_on_chain(state, whose, entries)
-            known = not bot.risk.account.trouble and state.height >= self._heights.get(whose, 0)
+            watched = self._watched[whose]
+            known = not bot.risk.account.trouble and state.height >= (watched.height or 0)
             same = _sizes(bot) == {held.ticker: held.quantums for held in seen.holdings}
             if known and same and self._is_funding(whose, state.accounts[whose].collateral):
                 bot.risk.settle_at(seen.collateral)
-                self._agreed[whose] = _agreement(bot, state.height)
+                watched.agreed = _agreement(bot, state.height)
 
     def _is_funding(self, whose: Subaccount, collateral: int) -> bool:
         """Return whether a node's balance and ours differ by funding alone, not by what we lack.
@@ -258,13 +269,14 @@ class Group:
         What a node has first, as a transfer, is taken neither for funding nor for a profit.
         """
         ours, seen = self.bots[whose].risk.account.collateral, self.seen[whose]
-        had, since = self._balances.get(whose, ((0, 0), 0))
+        watched = self._watched[whose]
+        had, since = watched.balances
         if had != (collateral, ours):
             since = seen.height
         # REST reckons the funding of a snapshot by itself, and cuts it position by position.
         if ours == collateral or abs(seen.collateral - ours) <= 1 + len(seen.holdings):
             since = -1
-        self._balances[whose] = (collateral, ours), since
+        watched.balances = (collateral, ours), since
         return self.accounts.orders.height > since
 
     def _node_turned(self, frame: Frame, trouble: str) -> None:
@@ -286,9 +298,9 @@ class Group:
     def _report(self) -> None:
         for whose, bot in self.bots.items():
             now = bot.risk.margin, bot.risk.account.trouble, self.block(whose)
-            before = self._stood.get(whose)
+            before = self._watched[whose].stood
             if before is None or before[0] is not now[0] or before[1:] != now[1:]:
-                self._stood[whose] = now
+                self._watched[whose].stood = now
                 standing = self.standing(whose)
                 for listener in self.listeners:
                     listener(standing)
