@@ -43,6 +43,7 @@ from dydx_paper import Attempts
 from exchange import Exchange
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
+from replicas import Settled
 from tape import MarketTape, iso
 from tls import Papers
 from v4_proto.cosmos.auth.v1beta1 import auth_pb2
@@ -897,7 +898,8 @@ class Subaccounts(subaccounts_grpc.QueryServicer):  # type: ignore[misc]  # gene
         found = subaccount_pb2.Subaccount(
             id=subaccount_pb2.SubaccountId(owner=id.owner, number=id.number), margin_enabled=True
         )
-        ledger = self._exchange.accounts.ledgers.get(id)
+        # A query is of the last block's end, as the indexer is.
+        ledger = Settled(self._exchange.accounts).get(id)
         if ledger is None:
             return found
         if ledger.collateral:

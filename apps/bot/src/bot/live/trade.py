@@ -39,7 +39,7 @@ from bot.config.configured import account_settings, environment_of, loaded_of, o
 from bot.config.environment import EnvironmentSettings, RefusalError, enter
 from bot.config.validation import validate
 from bot.database.rows import written_down
-from bot.ending import ENDS
+from bot.ending import ENDS, Ended
 from bot.live.handle import Handle, flatten_run, within_reach
 from bot.live.keys import has_key, keys_of
 from bot.live.reach import listened
@@ -108,7 +108,7 @@ def closing(
         if venue.open and frame.mono < ends[0]:
             return True
         if stopping.is_set():
-            raise KeyboardInterrupt  # now it may end as any run that is interrupted
+            raise Ended  # now it may end as any run that is interrupted
         return False
 
     return bounded
