@@ -389,7 +389,7 @@ def alone(path: Path, policy: str) -> float:
     front = Front(path)
     venue = Exchange(path)
     bot = Bot(Options(strategy="none", guard=policy == "guard", policy=GUARD), venue)
-    rival = RIVALS[policy](bot) if policy in RIVALS else None
+    rival = RIVALS[policy](bot, 1) if policy in RIVALS else None
 
     def frames() -> Generator[Frame]:
         for second, sent in enumerate(frames_of(path)):

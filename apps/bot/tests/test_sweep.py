@@ -373,7 +373,12 @@ def test_of_a_span_only_what_warms_it_up_is_read(small, monkeypatch):
     source = msgspec.structs.replace(small.sources[0], seconds=None)
     since, until = bounds(Recording(Path(source.path)))
     begun = list[int]()
-    monkeypatch.setattr(Recording, "since", lambda _, at_ns: begun.append(at_ns) or iter(()))
+
+    def noted(_, at_ns):
+        begun.append(at_ns)
+        return iter(())
+
+    monkeypatch.setattr(Recording, "since", noted)
 
     span = spans_of(source, since, until, 2 * 10**9)[1]
     short = msgspec.structs.replace(span, warmup_ns=10**9)

@@ -210,12 +210,12 @@ def test_risk_sees_open_orders_come_and_go() -> None:
     exchange = Exchange().open()
     exchange.order("BUY", "0.5", "49000", "GTT")
     exchange.change(bids=[(49_998, 1)])
-    assert 1 == len(folded(exchange.frames).open_orders)
+    assert 1 == len(folded(exchange.frames).orders.open)
 
     exchange.cancel(1)
     exchange.change(bids=[(49_998, 2)])
 
-    assert 0 == len(folded(exchange.frames).open_orders)
+    assert 0 == len(folded(exchange.frames).orders.open)
 
 
 @pytest.mark.parametrize("ticker", ["BTC-USD", "ETH-USD"])

@@ -263,9 +263,9 @@ def test_what_a_liquidation_takes_leaves_the_account_its_share(
                 left = resized(held, held.quantums - held.quantums // part)
                 quote = bankruptcy_price(margin, held.margin(), left.margin())
                 after = moment.after(left, quote)
-                left = Fraction(margin.net_collateral * after.maintenance_margin)
-                left /= margin.maintenance_margin
-                assert 0 <= after.net_collateral - left < 1 + 1e-9
+                share = Fraction(margin.net_collateral * after.maintenance_margin)
+                share /= margin.maintenance_margin
+                assert 0 <= after.net_collateral - share < 1 + 1e-9
 
 
 @each_account
