@@ -788,3 +788,19 @@ def _detections() -> tuple[Detection, ...]:
 def full() -> Snapshot:
     """Give the snapshot in which the guard has just acted."""
     return sample()
+
+
+@pytest.fixture
+def again(full: Snapshot) -> Snapshot:
+    """Return a run that is the 13th of its account."""
+    count, earlier = len(full.equity.at), NOW - 600 * SECOND
+    return replace(
+        full,
+        orders=(*full.orders, order_row(
+            id="12/O104", at=earlier, seq=0, run=12, by="run 12", verdict="", fills=(), kind="",
+        )),
+        tape=(*full.tape, TapeRow(
+            earlier, "fill", "BUY 2.1 at 3,012.6, taker fee 3.16 USDC", "ETH-USD", "12/F88", run=12,
+        )),
+        equity=replace(full.equity, seqs=(*(0,) * (count - 3), *full.equity.seqs[-3:])),
+    )  # fmt: skip

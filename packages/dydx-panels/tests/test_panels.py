@@ -1328,3 +1328,14 @@ def test_bars_of_a_narrow_book_are_as_wide_as_there_is_room(full: Snapshot) -> N
     for width in (30, 31, 32, 40):
         rows = drawn("book", full, width=width).splitlines()
         assert not any("…" in row for row in rows if "mid" not in row)
+
+
+@pytest.mark.parametrize("name", ["orders", "tape", "equity"])
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (200, 60)])
+def test_what_earlier_runs_did_looks_as_it_is_stored(
+    again: Snapshot, name: str, width: int, height: int
+) -> None:
+    """Below what this run did; a point has no frame, and says that it is earlier."""
+    text = panel(name, again, width, height, View(panel=name)).text
+
+    assert agrees(f"earlier-{name}-{width}x{height}", text)

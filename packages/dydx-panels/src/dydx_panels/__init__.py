@@ -243,6 +243,7 @@ class EquityPart(msgspec.Struct, frozen=True, kw_only=True):
     which `since` words. `deepest` is how far the profit fell below its peak at most, `depth` how
     far it is below it now, with their shares, and with `leverage_now` as of the end of the last
     point; `most_fall` is what a fall may be, None without a limit, and `act_below` is the guard's.
+    Where the account goes on from earlier runs their points have no frame, 0, and no profit.
     """
 
     at: tuple[int, ...] = ()
@@ -824,7 +825,10 @@ class VenuePart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TapeRow(msgspec.Struct, frozen=True):
-    """One thing that happened, in plain words; `id` is what `why` explains, `side` an order's."""
+    """One thing that happened, in plain words; `id` is what `why` explains, `side` an order's.
+
+    `run` is the number of an earlier run of the account, 0 of this one.
+    """
 
     at: int
     kind: str
@@ -833,6 +837,7 @@ class TapeRow(msgspec.Struct, frozen=True):
     id: str = ""
     seq: int = 0
     side: str = ""
+    run: int = 0
 
 
 class TimelinePart(msgspec.Struct, frozen=True, kw_only=True):
@@ -898,7 +903,8 @@ class OrderRow(msgspec.Struct, frozen=True, kw_only=True):
 
     `kind` is how it was to trade, in words, `status` what became of it, and `why` is the reason;
     `verdict` let it go, as what `by` it names. `price` is the worst it takes, `trigger` what it
-    waits for; `age_s` is of an order that is still open.
+    waits for; `age_s` is of an order that is still open. `run` is the number of an earlier run of
+    the account, 0 of this one.
     """
 
     id: str
@@ -920,6 +926,7 @@ class OrderRow(msgspec.Struct, frozen=True, kw_only=True):
     by: str = ""
     age_s: float | None = None
     fills: tuple[Execution, ...] = ()
+    run: int = 0
 
 
 class WalkRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -2464,15 +2471,28 @@ def _event(row: TapeRow) -> _Cell:
     return wording(row.kind, row.side), _STATES.get(row.kind, "")
 
 
-_EVENT_COLUMNS: Final = (
-    _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
-    _Column("", 12, _event, 0, True),
-    _Column("", 4, lambda row: (row.id, "key"), 0, True),
-    _Column("", 8, lambda row: (row.ticker, "bold"), 0, True),
-    _Column("", 0, lambda row: (row.text, ""), 0, True),
-)
-_TAPE: Final = _Table("tape", lambda snapshot: snapshot.tape, lambda _: _EVENT_COLUMNS,
-                      "nothing has happened yet", history=True)  # fmt: skip
+def _event_columns(snapshot: Snapshot) -> list[_Column]:
+    return [
+        _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
+        _Column("", 12, _event, 0, True),
+        _id_column(snapshot.tape, 4, 0),
+        _Column("", 8, lambda row: (row.ticker, "bold"), 0, True),
+        _Column("", 0, lambda row: (row.text, ""), 0, True),
+    ]
+
+
+def _id_column(rows: Sequence[TapeRow] | Sequence[OrderRow], width: int, rank: int) -> _Column:
+    """Return the column of ids: one of an earlier run begins with its number."""
+    wide = max((len(row.id) for row in rows if row.run), default=width)
+    return _Column("", max(width, wide), lambda row: (row.id, "key"), rank, True)
+
+
+def _is_earlier(row: TapeRow | OrderRow) -> bool:
+    return row.run > 0
+
+
+_TAPE: Final = _Table("tape", lambda snapshot: snapshot.tape, _event_columns,
+                      "nothing has happened yet", history=True, faded=_is_earlier)  # fmt: skip
 
 # === Orders ===
 # Every order as it stands, and what was refused before it became one: what of it was filled, at
@@ -2584,7 +2604,7 @@ def _order_columns(snapshot: Snapshot) -> list[_Column]:
 
     return [
         _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
-        _Column("", 5, lambda row: (row.id, "key"), 1, True),
+        _id_column(snapshot.orders, 5, 1),
         _Column("ticker", 8, lambda row: (row.ticker, "bold"), 0, True),
         _Column("side", 4, lambda row: _state(row.side), 0, True),
         _Column("size", 9, size, 2),
@@ -2614,10 +2634,8 @@ def _order_foot(snapshot: Snapshot, row: OrderRow, width: int, height: int) -> l
     if height < 3:
         return []
     digits = _grid(row.market)
-    title = [
-        (f"{row.id} ", "bold"),
-        (f"of {row.by or _UNKNOWN}, {row.verdict or 'no'} verdict", "dim"),
-    ]
+    verdict_words = "which is over" if row.run else f"{row.verdict or 'no'} verdict"
+    title = [(f"{row.id} ", "bold"), (f"of {row.by or _UNKNOWN}, {verdict_words}", "dim")]
     verdict = next((one for one in snapshot.verdicts if one.id == row.verdict), None)
     why = (
         []
@@ -2633,7 +2651,7 @@ def _order_foot(snapshot: Snapshot, row: OrderRow, width: int, height: int) -> l
 _ORDERS: Final = _Table("orders", _sent_or_refused, _order_columns, "no order yet", above=_results,
                         foot=lambda snapshot, row, width, height: _order_foot(
                             snapshot, row, width, height) if height > 5 else [], part=2,
-                        gap=1)  # fmt: skip
+                        gap=1, faded=_is_earlier)  # fmt: skip
 
 # === Strategies ===
 # Who trades the account: what each of them wants, was allowed and has, and one decision step by
@@ -3156,9 +3174,10 @@ def _did_rows(snapshot: Snapshot, width: int) -> list[_Row]:
 
 
 def _fall_row(equity: EquityPart, width: int) -> _Row:
-    """Draw the deepest fall of the run, as its curve has it by the second."""
+    """Draw the deepest fall of the run, or of all that the curve shows, by the second."""
     fall, share = equity.deepest, equity.deepest_share
-    whole = "of the run" if share is None else f"{_percent(share)} of equity, of the run"
+    of = "of all runs" if 0 in equity.seqs else "of the run"
+    whole = of if share is None else f"{_percent(share)} of equity, {of}"
     at_most = _figure(None if fall is None else -abs(fall), sign=bool(fall), unit=" USDC")
     return _pairs(width, ("max_drawdown", f"{at_most}, {whole}"))
 
@@ -5103,12 +5122,13 @@ def _point_list(part: EquityPart, width: int, height: int) -> list[_Row]:
     return _rows_under([
         _Column("time", 8, lambda n: (_clock(part.at[n]), "dim"), 0, True),
         _Column("net_collateral", 13, lambda n: (_figure(part.equity[n]), "bold")),
-        _Column("run", 11, lambda n: _signed(part.profit[n])),
+        _Column("run", 11, lambda n: (
+            _signed(part.profit[n]) if part.seqs[n] else ("earlier", "dim"))),
         _Column("below peak", 10, lambda n: (_percent(part.fall[n]), _sunk(part, part.fall[n])), 1),
         _Column("distance", 8, lambda n: (
             "flat" if part.distance[n] is None else percent_text(part.distance[n]), ""), 0),
         _Column("leverage", 8, lambda n: (_times(part.leverage[n]), ""), 2),
-        _Column("seq", 9, lambda n: (f"#{part.seqs[n]}", "dim"), 3),
+        _Column("seq", 9, lambda n: (f"#{part.seqs[n]}" if part.seqs[n] else "", "dim"), 3),
     ], islice(_changes(part), max(height - 1, 0)), width, 1)  # fmt: skip
 
 
@@ -5119,6 +5139,7 @@ def _changes(part: EquityPart) -> Iterator[int]:
     for n in range(count - 1, -1, -1):
         if (
             not n
+            or bool(part.seqs[n]) != bool(part.seqs[n - 1])  # here the run begins
             or part.equity[n] != part.equity[n - 1]
             or part.distance[n] != part.distance[n - 1]
         ):
