@@ -33,6 +33,7 @@ from bot.live.runs import (
     on_dashboard,
     options_of,
     recorder_of,
+    remembered,
     reporting_of,
     run_plain,
     run_to_end,
@@ -191,6 +192,7 @@ def _paper(arguments: argparse.Namespace, net: Network, claim: Claim | None) -> 
         options = replace(options, deposit=left.deposits // 10**6)
         tickers = [*dict.fromkeys((*tickers, *left.tickers))]
     bot, inbox = Bot(options), Inbox()
+    remembered(arguments, bot, net, left, "paper")
     with recorder_of(options, net, f"paper {us} {options.deposit}") as record:
         check_chain(net)
 

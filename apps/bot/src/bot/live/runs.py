@@ -36,6 +36,7 @@ from reactivex import Observable, operators
 from bot.config.configured import loaded_of
 from bot.config.loaded import Loaded
 from bot.config.place import CONFIG
+from bot.database.rows import database_of
 from bot.ending import Ended
 from bot.live.handle import Handle, within_reach
 from bot.live.reach import Answers, is_reached, reached, stay
@@ -52,6 +53,7 @@ from bot.run.composition import Bot, Options
 from bot.run.desk import Desk
 from bot.run.kinds import kinds_of
 from bot.run.links import reason_words
+from bot.run.resume import Left
 from bot.run.signals import Days, days_file, read_state
 
 if TYPE_CHECKING:
@@ -232,6 +234,18 @@ def lived(
     for each in reporting:
         each.write(name, mode, net.name)
     return max(ended(bot), int(bool(bot.shown.troubles)), *map(warned, reporting), 0)
+
+
+def remembered(
+    arguments: argparse.Namespace, bot: Bot, net: Network, left: Left | None, mode: str
+) -> None:
+    """Show what an account did before this run, where it goes on and somebody looks."""
+    if left is None or not left.run or not (on_dashboard(arguments) or is_reached(arguments)):
+        return
+    from bot.screen.earlier import earlier_of
+
+    earlier = earlier_of(database_of(arguments), net.chain_id, bot.venue.subaccount, left, mode)
+    bot.shown.dressed = earlier.dress
 
 
 def reporting_of(arguments: argparse.Namespace, bot: Bot) -> "list[Reporting]":

@@ -51,6 +51,7 @@ from bot.live.runs import (
     on_dashboard,
     options_of,
     recorder_of,
+    remembered,
     tickers_of,
     typed_words,
     until,
@@ -270,6 +271,7 @@ def _trade(
     options = options_of(arguments, worth, budget=LIVE)
     left = carried(arguments, net, subaccount, paid_in)
     bot = Bot(options, venue)
+    remembered(arguments, bot, net, left, "trade")
     leave = Leave(
         bot, flattening(bot, venue, inbox), flatten=arguments.flatten, asks=asks(arguments)
     )

@@ -7,7 +7,7 @@ there are as many as are drawn, two become one and each stands for twice as long
 and one of a month cost the same, at every frame one comparison.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -18,7 +18,7 @@ SECOND_NS: Final = 1_000_000_000
 
 
 # at, seq, equity, low, high, profit, fall, distance, leverage
-_Row = tuple[int, int, float, float, float, float, float, float | None, float | None]
+Row = tuple[int, int, float, float, float, float, float, float | None, float | None]
 
 
 class Columns(msgspec.Struct, frozen=True, gc=False):
@@ -58,7 +58,7 @@ class Curve:
     def __init__(self, most: int = MOST) -> None:
         self.every_ns = SECOND_NS
         self._most, self._due, self._worth = most, 0, 0
-        self._rows: list[_Row] = []
+        self._rows: list[Row] = []
         self._began: int | None = None  # the profit from which it counts
         self._columns: Columns | None = None
         self.result: Result | None = None
@@ -92,28 +92,35 @@ class Curve:
         else:
             self._rows.append(row)
         if len(self._rows) > self._most:
-            self._thin()
+            self.every_ns *= 2
+            self._rows = thinned(self._rows, self.every_ns)
         self._columns = None
-
-    def _thin(self) -> None:
-        self.every_ns *= 2
-        rows = self._rows[:1]
-        for row in self._rows[1:]:
-            if row[0] // self.every_ns == rows[-1][0] // self.every_ns:
-                rows[-1] = _joined(rows[-1], row)
-            else:
-                rows.append(row)
-        self._rows = rows
 
     @property
     def columns(self) -> Columns:
         """Return all points; the same value again until there is another one."""
         if self._columns is None:
-            self._columns = Columns(*zip(*self._rows, strict=True)) if self._rows else Columns()
+            self._columns = columns_of(self._rows)
         return self._columns
 
 
-def _joined(one: _Row, other: _Row) -> _Row:
+def columns_of(rows: Sequence[Row]) -> Columns:
+    """Return points as a tuple for each of their figures."""
+    return Columns(*zip(*rows, strict=True)) if rows else Columns()
+
+
+def thinned(rows: Sequence[Row], every_ns: int) -> list[Row]:
+    """Make one point of those that share so long a time: no extreme of any is lost."""
+    found = [*rows[:1]]
+    for row in rows[1:]:
+        if row[0] // every_ns == found[-1][0] // every_ns:
+            found[-1] = _joined(found[-1], row)
+        else:
+            found.append(row)
+    return found
+
+
+def _joined(one: Row, other: Row) -> Row:
     """Make one point of two that follow each other: no extreme of either is lost."""
     at, seq, equity, low, high, profit, fall, distance, leverage = other
     return (

@@ -75,7 +75,7 @@ class Shown:
         self.speed: float | None = None
         self.timeline: Any = None
         self.ended = False  # a recording was played to its end, and the run goes on answering
-        # What another screen adds to a snapshot of this run: the accounts that are watched beside.
+        # What a snapshot of this run has beside it: the accounts that are watched, earlier runs.
         self.dressed: Callable[[Any], Any] | None = None
         self.carried = ""  # with what of an earlier run this one goes on, in words
         # Who decides, in a run that has an opinion.

@@ -207,6 +207,9 @@ class Actions:
 
         A row that is a frame is explained by its whole text.
         """
+        run, slash, name = row.partition("/")
+        if slash and run.isdecimal():
+            return row, _of_earlier(run, name)
         shown, journal = self.snapshot(), self.bot.journal
         frames, recording, kinds = shown.wire.samples, self._recording, self._kinds
         if row.isdecimal() and (text := frame_lines(int(row), frames, recording, kinds)):
@@ -238,6 +241,12 @@ class Actions:
         names = ", ".join(f"{key} {form.name}" for key, form in FORMATS.items())
         answers = {key: written(key) for key in FORMATS}
         self.questions.ask(Question(f"save as: {names}", answers, lambda: "nothing is saved"))
+
+
+def _of_earlier(run: str, name: str) -> tuple[str, ...]:
+    """Return in words where all about an order or a fill of an earlier run is found."""
+    found = f"bot history {name if name.startswith('O') else ''} --run {run}".replace("  ", " ")
+    return (f"{name} is of run {run}, which is over: {found}",)
 
 
 class Action(NamedTuple):

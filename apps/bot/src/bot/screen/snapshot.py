@@ -74,7 +74,7 @@ def snapshot_of(
     written = _written(bot.journal, bot.journal.written)
     safety = _safety(bot, written.guarded)
     speed_part = _speed(bot) if rows is None else rows.speed(bot)
-    return Snapshot(
+    whole = Snapshot(
         triggers=_triggers(bot),
         header=_header(bot, mode, name, speed, dict(speed_part.latency_us).get("p99")),
         gate=bot.risk.standing,
@@ -100,6 +100,7 @@ def snapshot_of(
         candles=candles_of(bot, shown),
         **closeup(bot, panel, shown),
     )
+    return whole if bot.shown.dressed is None else bot.shown.dressed(whole)
 
 
 def _detections(bot: Bot) -> tuple[Detection, ...] | None:

@@ -152,8 +152,7 @@ class Looks:
     def _snapshot(self, bot: Bot, panel: str, market: str, typed: str) -> Snapshot:
         bot.shown.ticker = market or typed
         self._rows.fresh = _ALL if panel == "markets" else _FIRST
-        shown = snapshot_of(
+        return snapshot_of(
             bot, mode=self._mode, name=self._name, speed=bot.shown.speed, panel=panel,
             timeline=bot.shown.timeline, rows=self._rows,
         )  # fmt: skip
-        return shown if bot.shown.dressed is None else bot.shown.dressed(shown)

@@ -7,6 +7,7 @@ Its keys are those of any run, but that nothing can be sent: there is nobody to 
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from dydx_conn import Subaccount
@@ -48,20 +49,16 @@ class WatchScreen(Screen):
         chosen: Subaccount,
         pasts: Callable[[], Pasts],
         *,
+        name: str,
         shows: Callable[[Bot], object] = lambda bot: None,
         **how: Any,
     ) -> None:
         """Show the account that is `chosen`; `shows` is called where another one is."""
-        self._group, self._pasts, self._chosen = group, pasts, shows
-        super().__init__(group.bots[chosen], mode="WATCH", **how)
+        self._group, self._chosen = group, shows
+        for bot in group.bots.values():
+            bot.shown.dressed = partial(watched, group, bot, name, pasts)
+        super().__init__(group.bots[chosen], mode="WATCH", name=name, **how)
         self.actions.opens[_PANEL] = self._open
-
-    def snapshot(self) -> Snapshot:
-        """Return the account that is chosen, beside a row for each."""
-        shown = super().snapshot()
-        if shown is self.actions.frozen:
-            return shown
-        return watched(self._group, self.bot, self.name, self._pasts, shown)
 
     def choose(self, bot: Bot) -> None:
         """Show another account."""
