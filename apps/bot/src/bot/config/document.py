@@ -329,7 +329,8 @@ SECRET: Final = (
     "expected no secret in the clear, got what looks like one: `bot config seal` encrypts it, and "
     "a key belongs into a key file (`bot keys save`)"
 )
-_PASSWORD: Final = re.compile(r"://[^/\s@]*:[^@\s]+@|[?&](?:ssl)?password=")
+# One that is shown as stars is not there any more.
+_PASSWORD: Final = re.compile(r"://[^/\s@]*:(?!\*+@)[^@\s]+@|[?&](?:ssl)?password=(?!\*)")
 _PARTS: Final = re.compile(r"[^0-9A-Za-z]+")
 _WEB: Final = r"(?i:https?|wss?)://"
 _HEX_GROUPS: Final = "|".join(
