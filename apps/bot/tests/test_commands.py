@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from bot.__main__ import main
@@ -21,6 +21,7 @@ from bot.run.acts import Standstill, default_database
 from bot.run.claim import claimed
 from bot.run.composition import Bot, Options
 from bot.run.paper import PAPER, paper_account
+from bot.screen.earlier import Earlier, earlier_of
 from bot.screen.picture import print_panel
 from bot.screen.screen import Screen
 from dydx_conn import Frame, Inbox, Recording, find_recording, network
@@ -665,9 +666,20 @@ PAPER_RUN: Final = ("paper", "--network", "local", "--json")
 @pytest.mark.replays
 @pytest.mark.usefixtures("live_frames")
 def test_a_paper_run_goes_on_where_the_last_one_stopped(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is reported in a line, and its recording replays to the same hash without a database."""
+    """It is reported in a line, and its recording replays to the same hash without a database.
+
+    Whoever looks sees what the last one did, and the hash is the same with it.
+    """
+    shown: list[Earlier] = []
+
+    def look(*of: Any) -> Earlier:
+        shown.append(earlier_of(*of))
+        return shown[-1]
+
+    monkeypatch.setattr("bot.screen.earlier.earlier_of", look)
+    monkeypatch.setattr("bot.live.runs.is_reached", lambda _: True)
     recorded = tmp_path / "run.jsonl.zst"
     ours = [*PAPER_RUN, "--account", "second", "--profile", "reckless"]
     assert main([*ours, "--deposit", "5000"]) == 0
@@ -687,6 +699,9 @@ def test_a_paper_run_goes_on_where_the_last_one_stopped(
     with claimed(network("local"), paper_account("second"), "paper") as claim:
         assert [(1, 1_025), (2_049, 3_073)] == [*claim.earlier]
     assert replayed["run_hash"] == second["run_hash"] != first["run_hash"]
+    (earlier,) = shown
+    whole = earlier.dress(Snapshot())
+    assert {1} == {row.run for row in whole.orders} == {row.run for row in whole.tape}
 
 
 @pytest.mark.replays

@@ -147,7 +147,8 @@ def test_a_long_past_is_no_more_points_than_a_curve_has(ran: Bot) -> None:
     alone, whole = dressed(ran, earlier)
 
     assert len(whole.equity.at) <= MOST
-    assert whole.equity.every_s > alone.equity.every_s
+    assert whole.equity.every_s >= alone.equity.every_s
+    assert len(whole.equity.at) > MOST // 3, "and not by more than it must be"
     assert (min(whole.equity.low), whole.equity.high[0]) == (1.0, whole.equity.equity[0])
     assert max(whole.equity.high) == max(5_000.0, *alone.equity.high)
     assert earlier.dress(alone).equity.at is whole.equity.at, "made once for each point"
@@ -222,17 +223,18 @@ def test_what_cannot_be_read_is_not_shown(url: str, ran: Bot, breaks: Any) -> No
 
 
 @pytest.mark.parametrize(
-    ("left", "looks", "shows"),
-    [(LEFT, True, True), (LEFT, False, False), (None, True, False),
-     (Left(run=0, at=0, ended=True), True, False)],
+    ("left", "looks", "listener", "shows"),
+    [(LEFT, True, None, True), (LEFT, False, "a socket", True), (LEFT, False, None, False),
+     (None, True, None, False), (Left(run=0, at=0, ended=True), True, None, False)],
 )  # fmt: skip
 def test_it_is_read_where_an_account_goes_on_and_somebody_looks(
-    url: str, monkeypatch: pytest.MonkeyPatch, left: Left | None, looks: bool, shows: bool
-) -> None:
-    """Nobody waits for what is not shown."""
+    url: str, monkeypatch: pytest.MonkeyPatch, left: Left | None, looks: bool,
+    listener: str | None, shows: bool,
+) -> None:  # fmt: skip
+    """At a terminal or over HTTP: nobody waits for what is not shown."""
     monkeypatch.setattr(live, "on_dashboard", lambda _: looks)
     monkeypatch.setattr(live, "database_of", lambda _: url)
     bot = Bot(Options())
-    live.remembered(argparse.Namespace(), bot, NETWORKS["local"], left, "paper")
+    live.remembered(argparse.Namespace(listener=listener), bot, NETWORKS["local"], left, "paper")
 
     assert (bot.shown.dressed is not None) is shows

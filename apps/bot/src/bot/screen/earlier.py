@@ -141,10 +141,11 @@ class Earlier:
         self, points: Sequence[Row] = (), orders: Sequence[OrderRow] = (),
         tape: Sequence[TapeRow] = (),
     ) -> None:  # fmt: skip
-        self._points, self._orders, self._tape = points, tuple(orders), tuple(tape)
+        self._orders, self._tape = tuple(orders), tuple(tape)
         # How deep it was below its peak at most, in USDC, and as a share of the equity there.
         self._deepest = max(((row[2] * row[6] / (1 - row[6]), row[6]) for row in points
                              if row[6] < 1), default=(0.0, 0.0))  # fmt: skip
+        self._points = _fitting([*points], [], SECOND_NS)[0]
         self._drawn: tuple[object, Columns, int] | None = None
 
     def dress(self, shown: Snapshot) -> Snapshot:
@@ -183,10 +184,7 @@ class Earlier:
         ]  # fmt: skip
         # A clock that was set back makes no curve that goes back.
         before = [row for row in self._points if row[0] < part.at[0]]
-        every_ns = max(round(part.every_s * 1e9), SECOND_NS)
-        while len(before) + len(ours) > MOST:
-            every_ns *= 2
-            before, ours = thinned(before, every_ns), thinned(ours, every_ns)
+        before, ours, every_ns = _fitting(before, ours, round(part.every_s * 1e9))
         return columns_of([*before, *ours]), every_ns
 
     def _fallen(self, safety: SafetyPart) -> SafetyPart:
@@ -196,3 +194,11 @@ class Earlier:
         return replace(safety, result=replace(
             result, deepest=round(usdc * 1e6), deepest_share=share
         ))  # fmt: skip
+
+
+def _fitting(before: list[Row], ours: list[Row], every_ns: int) -> tuple[list[Row], list[Row], int]:
+    """Return as many points as a curve holds, and for how long one of ours stands at least."""
+    while len(before) + len(ours) > MOST:
+        every_ns *= 2
+        before, ours = thinned(before, every_ns), thinned(ours, every_ns)
+    return before, ours, every_ns
