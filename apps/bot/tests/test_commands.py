@@ -700,7 +700,7 @@ def test_a_paper_run_goes_on_where_the_last_one_stopped(
         assert [(1, 1_025), (2_049, 3_073)] == [*claim.earlier]
     assert replayed["run_hash"] == second["run_hash"] != first["run_hash"]
     (earlier,) = shown
-    whole = earlier.dress(Snapshot())
+    whole = earlier.dress({}, Snapshot())
     assert {1} == {row.run for row in whole.orders} == {row.run for row in whole.tape}
 
 

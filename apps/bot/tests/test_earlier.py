@@ -3,6 +3,7 @@
 import argparse
 import io
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from bot.screen.screen import Screen
 from bot.screen.snapshot import equity_of, snapshot_of
 from dydx_conn import NETWORKS, Frame
 from dydx_panels import Snapshot
+from msgspec.structs import replace
 from reactivex import from_iterable
 from rich.console import Console
 from sqlalchemy import Connection
@@ -88,7 +90,7 @@ def ran(frames: list[Frame]) -> Bot:
 def dressed(bot: Bot, earlier: Earlier) -> tuple[Snapshot, Snapshot]:
     """Return what a run shows by itself, and with what was before it."""
     alone = snapshot_of(bot, mode="PAPER", name="x", speed=None)
-    return alone, earlier.dress(alone)
+    return alone, earlier.dress(bot.executed.orders, alone)
 
 
 def test_the_curve_begins_with_what_the_account_was_worth(url: str, ran: Bot) -> None:
@@ -137,6 +139,23 @@ def test_orders_and_fills_of_earlier_runs_stand_below(url: str, ran: Bot) -> Non
     assert whole.counts == alone.counts
 
 
+def test_an_order_that_ended_before_is_listed_once(url: str, ran: Bot) -> None:
+    """An indexer lists it again, as nobody's; what this run saw filled is this run's."""
+    earlier = earlier_of(url, CHAIN, US, LEFT, "paper")
+    alone = snapshot_of(ran, mode="PAPER", name="x", speed=None)
+    filled = alone.orders[0]
+    again = replace(filled, id="O99", fills=(), by="another")
+    seen = ran.executed.orders[filled.id]
+    state = replace(seen.state, id="3-O2")
+    whole = earlier.dress(
+        {filled.id: replace(seen, state=state), "O99": replace(seen, id="O99", state=state)},
+        replace(alone, orders=(filled, again)),
+    )
+
+    assert filled.fills
+    assert [filled.id, "3/O10", "3/O2", "1/O10", "1/O2"] == [row.id for row in whole.orders]
+
+
 def test_a_long_past_is_no_more_points_than_a_curve_has(ran: Bot) -> None:
     """It is thinned with the run, and no extreme of either is lost."""
     points = [
@@ -151,7 +170,7 @@ def test_a_long_past_is_no_more_points_than_a_curve_has(ran: Bot) -> None:
     assert len(whole.equity.at) > MOST // 3, "and not by more than it must be"
     assert (min(whole.equity.low), whole.equity.high[0]) == (1.0, whole.equity.equity[0])
     assert max(whole.equity.high) == max(5_000.0, *alone.equity.high)
-    assert earlier.dress(alone).equity.at is whole.equity.at, "made once for each point"
+    assert earlier.dress({}, alone).equity.at is whole.equity.at, "made once for each point"
 
 
 def test_a_clock_that_was_set_back_makes_no_curve_that_goes_back(ran: Bot) -> None:
@@ -174,7 +193,7 @@ def test_a_report_is_of_its_run_and_so_is_its_hash(url: str, ran: Bot) -> None:
     """A page and a sum know nothing of what is shown."""
     known, hash_ = equity_of(ran), ran.journal.hash
     try:
-        ran.shown.dressed = earlier_of(url, CHAIN, US, LEFT, "paper").dress
+        ran.shown.dressed = partial(earlier_of(url, CHAIN, US, LEFT, "paper").dress, {})
         shown = snapshot_of(ran, mode="PAPER", name="x", speed=None)
 
         assert len(shown.equity.at) == len(known.at) + 6

@@ -245,7 +245,7 @@ def remembered(
     from bot.screen.earlier import earlier_of
 
     earlier = earlier_of(database_of(arguments), net.chain_id, bot.venue.subaccount, left, mode)
-    bot.shown.dressed = earlier.dress
+    bot.shown.dressed = partial(earlier.dress, bot.executed.orders)
 
 
 def reporting_of(arguments: argparse.Namespace, bot: Bot) -> "list[Reporting]":

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Select, func, select
 
 from bot.database.tables import engine_of, equity_points, explained, fills, orders, runs
 from bot.run.curve import MOST, SECOND_NS, Columns, Row, columns_of, thinned
+from bot.run.executed import SeenOrder
 from bot.run.resume import Left
 
 POINTS: Final = 20_000  # read, the newest: five hours of a point a second, or two weeks at rest
@@ -93,7 +94,7 @@ def _point(row: Any) -> Row:
     return row.at, 0, worth, worth, worth, 0.0, row.drawdown or 0.0, row.distance, row.leverage
 
 
-def _orders(connection: Connection, numbers: Sequence[int]) -> list[OrderRow]:
+def _orders(connection: Connection, numbers: Sequence[int]) -> dict[str, OrderRow]:
     found = [*_newest(connection, numbers, ROWS, _orders_of)]
     of = fills.c
     sums = select(of.run_id, of.order_id, func.sum(of.quote), func.sum(of.fee))
@@ -102,7 +103,10 @@ def _orders(connection: Connection, numbers: Sequence[int]) -> list[OrderRow]:
         (run, order): (quote, fee)
         for run, order, quote, fee in connection.execute(sums.group_by(of.run_id, of.order_id))
     }
-    return [_order(row, *paid.get((row.run_id, row.order_id), (None, None))) for row in found]
+    return {
+        row.order_id: _order(row, *paid.get((row.run_id, row.order_id), (None, None)))
+        for row in found
+    }
 
 
 def _order(row: Any, quote: int | None, fee: int | None) -> OrderRow:
@@ -135,34 +139,39 @@ def _number(text: str) -> float | None:
 
 
 class Earlier:
-    """Points of an account, oldest first, its orders and its fills, newest first."""
+    """Points of an account, oldest first; orders by the venue's ids, and fills, newest first."""
 
     def __init__(
-        self, points: Sequence[Row] = (), orders: Sequence[OrderRow] = (),
+        self, points: Sequence[Row] = (), orders: Mapping[str, OrderRow] | None = None,
         tape: Sequence[TapeRow] = (),
     ) -> None:  # fmt: skip
-        self._orders, self._tape = tuple(orders), tuple(tape)
+        self._orders, self._tape = {**(orders or {})}, tuple(tape)
         # How deep it was below its peak at most, in USDC, and as a share of the equity there.
         self._deepest = max(((row[2] * row[6] / (1 - row[6]), row[6]) for row in points
                              if row[6] < 1), default=(0.0, 0.0))  # fmt: skip
         self._points = _fitting([*points], [], SECOND_NS)[0]
         self._drawn: tuple[object, Columns, int] | None = None
 
-    def dress(self, shown: Snapshot) -> Snapshot:
-        """Return what a run shows, with what was before it."""
+    def dress(self, seen: Mapping[str, SeenOrder], shown: Snapshot) -> Snapshot:
+        """Return what a run shows, with what was before it.
+
+        Of what was `seen` an order that had ended before is that one: an indexer lists it again.
+        """
         self._place({row.ticker: row.market for row in shown.markets})
+        ours = (
+            row for row in shown.orders
+            if row.fills or row.id not in seen or seen[row.id].state.id not in self._orders
+        )  # fmt: skip
         return replace(
             shown, equity=self._whole(shown.equity), safety=self._fallen(shown.safety),
-            orders=(*shown.orders, *self._orders), tape=(*shown.tape, *self._tape),
+            orders=(*ours, *self._orders.values()), tape=(*shown.tape, *self._tape),
         )  # fmt: skip
 
     def _place(self, markets: Mapping[str, PerpetualMarket | None]) -> None:
         """Give each order its market once that is known, for the digits of its figures."""
-        if any(row.market is None and markets.get(row.ticker) for row in self._orders):
-            self._orders = tuple(
-                row if row.market else replace(row, market=markets.get(row.ticker))
-                for row in self._orders
-            )
+        for id_, row in self._orders.items():
+            if row.market is None and (market := markets.get(row.ticker)) is not None:
+                self._orders[id_] = replace(row, market=market)
 
     def _whole(self, part: EquityPart) -> EquityPart:
         """Return the curve of the account; what it is worth now only the run knows."""
