@@ -3,6 +3,7 @@
 import argparse
 import io
 import sqlite3
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -61,10 +62,8 @@ def add_run(connection: Connection, number: int, ledger: int = 1, **more: Any) -
         ))  # fmt: skip
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    """Return a database of an account, of which runs 1 and 3 are; the others are of others."""
-    url = str(tmp_path / "bot.db")
+def written(url: str) -> str:
+    """Fill a database with runs of an account, of which 1 and 3 are; the others are of others."""
     engine = engine_of(url)
     upgrade(engine)
     with engine.begin() as connection:
@@ -76,6 +75,12 @@ def url(tmp_path: Path) -> str:
         add_run(connection, 6, mode="trade")
     engine.dispose()
     return url
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """Return a file of these runs."""
+    return written(str(tmp_path / "bot.db"))
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +159,16 @@ def test_an_order_that_ended_before_is_listed_once(url: str, ran: Bot) -> None:
 
     assert filled.fills
     assert [filled.id, "3/O10", "3/O2", "1/O10", "1/O2"] == [row.id for row in whole.orders]
+
+
+def test_a_server_gives_back_the_same(url: str, postgresql: Callable[[], str], ran: Bot) -> None:
+    """PostgreSQL has other types for sums."""
+    file, server = (
+        dressed(ran, earlier_of(where, CHAIN, US, LEFT, "paper"))[1]
+        for where in (url, written(postgresql()))
+    )
+
+    assert (file.orders, file.tape, file.equity) == (server.orders, server.tape, server.equity)
 
 
 def test_a_long_past_is_no_more_points_than_a_curve_has(ran: Bot) -> None:
