@@ -27,7 +27,7 @@ from sqlalchemy import Connection
 
 CHAIN, US = NETWORKS["local"].chain_id, paper_account("paper")
 BEGAN = 1_784_000_000 * SECOND_NS  # before all frames of the recording
-LEFT = Left(run=3, at=0, ended=False, ledger=1)
+LEFT = Left(run=5, at=0, ended=False, ledger=1)
 
 
 def add_run(connection: Connection, number: int, ledger: int = 1, **more: Any) -> None:
@@ -63,16 +63,16 @@ def add_run(connection: Connection, number: int, ledger: int = 1, **more: Any) -
 
 
 def written(url: str) -> str:
-    """Fill a database with runs of an account, of which 1 and 3 are; the others are of others."""
+    """Fill a database with runs of an account, of which 1 and 5 are; the others are of others."""
     engine = engine_of(url)
     upgrade(engine)
     with engine.begin() as connection:
         add_run(connection, 1)
         add_run(connection, 2, ledger=2)  # --fresh, and given up
-        add_run(connection, 3)
-        add_run(connection, 4)  # it is the next one
-        add_run(connection, 5, account="dydx1other/0")
-        add_run(connection, 6, mode="trade")
+        add_run(connection, 3, account="dydx1other/0")
+        add_run(connection, 4, mode="trade")
+        add_run(connection, 5)
+        add_run(connection, 6)  # it is the next one
     engine.dispose()
     return url
 
@@ -103,7 +103,7 @@ def test_the_curve_begins_with_what_the_account_was_worth(url: str, ran: Bot) ->
     alone, whole = dressed(ran, earlier_of(url, CHAIN, US, LEFT, "paper"))
     own = len(alone.equity.at)
 
-    assert [1_000.000001, 900.000001, 950.000001, 1_000.000003, 900.000003, 950.000003] == [
+    assert [1_000.000001, 900.000001, 950.000001, 1_000.000005, 900.000005, 950.000005] == [
         *whole.equity.equity[:-own]
     ]
     assert list(whole.equity.at) == sorted(whole.equity.at)
@@ -115,7 +115,7 @@ def test_the_curve_begins_with_what_the_account_was_worth(url: str, ran: Bot) ->
     assert whole.equity.deepest == pytest.approx(100)
     assert whole.equity.deepest_share == pytest.approx(0.1)
     assert whole.safety.result is not None
-    assert (whole.safety.result.deepest, whole.safety.result.deepest_share) == (100_000_000, 0.1)
+    assert (whole.safety.result.deepest, whole.safety.result.deepest_share) == (100_000_001, 0.1)
 
 
 def test_what_this_run_lost_may_be_the_deepest(ran: Bot) -> None:
@@ -134,13 +134,13 @@ def test_orders_and_fills_of_earlier_runs_stand_below(url: str, ran: Bot) -> Non
     cancelled, filled = before[:2]
 
     assert own == alone.orders
-    assert ["3/O10", "3/O2", "1/O10", "1/O2"] == [row.id for row in before]
-    assert (cancelled.run, cancelled.by, cancelled.why) == (3, "run 3", "expired")
+    assert ["5/O10", "5/O2", "1/O10", "1/O2"] == [row.id for row in before]
+    assert (cancelled.run, cancelled.by, cancelled.why) == (5, "run 5", "expired")
     assert (filled.filled, filled.average, filled.fee) == (0.5, 2_999.0, 200_000)
     assert (filled.kind, filled.age_s) == ("stop limit", None)
     assert filled.market is not None, "its digits"
     assert whole.tape[: len(alone.tape)] == alone.tape
-    assert ["3/F2", "3/F1", "1/F2", "1/F1"] == [row.id for row in whole.tape[len(alone.tape) :]]
+    assert ["5/F2", "5/F1", "1/F2", "1/F1"] == [row.id for row in whole.tape[len(alone.tape) :]]
     assert whole.counts == alone.counts
 
 
@@ -151,14 +151,14 @@ def test_an_order_that_ended_before_is_listed_once(url: str, ran: Bot) -> None:
     filled = alone.orders[0]
     again = replace(filled, id="O99", fills=(), by="another")
     seen = ran.executed.orders[filled.id]
-    state = replace(seen.state, id="3-O2")
+    state = replace(seen.state, id="5-O2")
     whole = earlier.dress(
         {filled.id: replace(seen, state=state), "O99": replace(seen, id="O99", state=state)},
         replace(alone, orders=(filled, again)),
     )
 
     assert filled.fills
-    assert [filled.id, "3/O10", "3/O2", "1/O10", "1/O2"] == [row.id for row in whole.orders]
+    assert [filled.id, "5/O10", "5/O2", "1/O10", "1/O2"] == [row.id for row in whole.orders]
 
 
 def test_a_server_gives_back_the_same(url: str, postgresql: Callable[[], str], ran: Bot) -> None:
@@ -222,10 +222,10 @@ def test_why_of_an_earlier_row_says_where_it_is(url: str, ran: Bot) -> None:
     console = Console(file=io.StringIO(), width=120, height=40, force_terminal=True)
     screen = Screen(ran, mode="PAPER", name="x", console=console)
     try:
-        assert screen.actions._cause("3/O2") == (
-            "3/O2", ("O2 is of run 3, which is over: bot history O2 --run 3",),
+        assert screen.actions._cause("5/O2") == (
+            "5/O2", ("O2 is of run 5, which is over: bot history O2 --run 5",),
         )  # fmt: skip
-        assert screen.actions._cause("3/F1")[1][0].endswith("is over: bot history --run 3")
+        assert screen.actions._cause("5/F1")[1][0].endswith("is over: bot history --run 5")
     finally:
         ran.journal.listeners.remove(screen._note)
 

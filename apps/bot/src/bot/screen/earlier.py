@@ -8,6 +8,7 @@ what goes on has warned of it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 from dydx_conn import ConnError, PerpetualMarket, Subaccount
@@ -22,7 +23,8 @@ from bot.run.resume import Left
 
 POINTS: Final = 20_000  # read, the newest: five hours of a point a second, or two weeks at rest
 ROWS: Final = 50
-# What an order that is on a book is shows this run's account.
+RUNS: Final = 100
+# What may still stand is this run's to show.
 _OPEN: Final = ("PENDING", "OPEN", "PARTIALLY_FILLED")
 
 
@@ -40,10 +42,10 @@ def earlier_of(url: str, chain_id: str, account: Subaccount, left: Left, mode: s
         engine = engine_of(url)
         try:
             with explained(url), engine.connect() as connection:
-                numbers = [*connection.scalars(mine.order_by(of.id.desc()))]
-                points = [*_newest(connection, numbers, POINTS, _points_of)]
+                numbers = [*connection.scalars(mine.order_by(of.id.desc()).limit(RUNS))]
+                points = map(_point, _newest(connection, numbers, POINTS, _points_of))
                 return Earlier(
-                    [_point(row) for row in reversed(points)],
+                    sorted(points, key=itemgetter(0)),
                     _orders(connection, numbers), _tape(connection, numbers),
                 )  # fmt: skip
         finally:
