@@ -33,6 +33,8 @@ def nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(f"DYDX_{name}", raising=False)
     for name in [name for name in os.environ if name.startswith("DYDX__")]:
         monkeypatch.delenv(name)
+    for name in ("COLUMNS", "LINES"):
+        monkeypatch.delenv(name, raising=False)
     # Not below tmp_path: the path of a socket may be no longer than 107 characters.
     with tempfile.TemporaryDirectory(prefix="bot-") as folder:
         for name, place in places(Path(folder)).items():  # and no file of the working directory's
