@@ -4577,9 +4577,9 @@ def gate_state(
         return "HALTED"
     if stops.paused or account.trouble or valued.margin.unknown:
         return "REDUCING"
-    if course.lost is not None or course.sunk is not None or now < all_until:
+    if course.lost is not None or course.sunk is not None or is_spent(course, policy):
         return "REDUCING"
-    if is_spent(course, policy):
+    if now < all_until:
         return "REDUCING"
     return "REDUCING" if account.polled and now - account.at > policy.stale_ns else "ACTIVE"
 

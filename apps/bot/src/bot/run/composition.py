@@ -484,9 +484,8 @@ class Bot:
 
     def settle(self, frame: Frame) -> None:
         """Let in what a frame brought beside views: acts, and what the venue reports by now."""
-        if (
-            jumped_ns := self.data.clock.jumped_ns
-        ):  # accounts and acts live in the time of the views
+        # Accounts and acts live in the time of the views.
+        if jumped_ns := self.data.clock.jumped_ns:
             frame = msgspec.structs.replace(frame, at=frame.at - jumped_ns)
         if frame.kind == "act":
             self._act(frame)
